@@ -1,0 +1,12 @@
+export { nearestName, PlinthError } from "./error.ts";
+export {
+  explainReadError,
+  explainWriteError,
+  packageRoot,
+  readJson,
+  sha256,
+  sha256File,
+  syncFolder,
+  writeFileAtomic,
+  writeJsonAtomic,
+} from "./files.ts";
