@@ -10,3 +10,4 @@ export {
   writeFileAtomic,
   writeJsonAtomic,
 } from "./files.ts";
+export { packageVersion } from "./version.ts";

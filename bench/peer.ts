@@ -1,0 +1,61 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { createInterface, type Interface } from "node:readline";
+import { join } from "node:path";
+import { packageRoot } from "../src/base/index.ts";
+
+/** Python with the rivals installed: `PLINTH_PYTHON`, else python3. */
+export const python = process.env["PLINTH_PYTHON"] ?? "python3";
+
+/** Why a Python module cannot be used, or undefined when it can. */
+export function missingModule(module: string): string | undefined {
+  const probe = spawnSync(python, ["-c", `import ${module}`], { stdio: "ignore" });
+  return probe.status === 0
+    ? undefined
+    : `${python} has no ${module}: run bench/install-peers.sh and set PLINTH_PYTHON to its python`;
+}
+
+/** A rival kept running in another process, asked one JSON line at a time, so that the two sides can alternate. */
+export class Peer {
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+
+  constructor(script: string, args: readonly string[] = []) {
+    this.#child = spawn(python, [join(packageRoot(), "bench", "peers", script), ...args], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    const reader: Interface = createInterface({ input: this.#child.stdout as NodeJS.ReadableStream });
+    this.#lines = reader[Symbol.asyncIterator]();
+  }
+
+  async ask<T>(request: object): Promise<T> {
+    this.#child.stdin?.write(`${JSON.stringify(request)}\n`);
+    const line = await this.#lines.next();
+    if (line.done === true) throw new Error(`the peer ended without an answer to ${JSON.stringify(request)}`);
+    return JSON.parse(line.value) as T;
+  }
+
+  close(): void {
+    this.#child.stdin?.end();
+  }
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1
+    ? (sorted[middle] as number)
+    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+}
+
+/** One line of `npm run bench`; `ratio` > 1 means better than the peer. */
+export interface BenchRow {
+  readonly name: string;
+  readonly value: number;
+  readonly unit: string;
+  readonly peer?: string;
+  readonly peerValue?: number;
+  readonly ratio?: number;
+  readonly target?: number;
+  /** Why there is no peer value. */
+  readonly note?: string;
+}
