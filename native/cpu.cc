@@ -1,0 +1,221 @@
+#include "cpu.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+#include "memory.h"
+#include "thread_pool.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define PLINTH_X86 1
+#if defined(_MSC_VER)
+#include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
+#include <immintrin.h>
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#include <arm_neon.h>
+#endif
+
+namespace plinth {
+
+const char* compiledIsa() {
+#if defined(__AVX512F__)
+  return "avx512";
+#elif defined(__AVX2__)
+  return "avx2";
+#elif defined(PLINTH_X86)
+  return "baseline";
+#elif defined(__aarch64__) || defined(_M_ARM64)
+  return "neon";
+#else
+  return "baseline";
+#endif
+}
+
+#if defined(PLINTH_X86)
+namespace {
+
+struct Registers {
+  uint32_t a, b, c, d;
+};
+
+Registers cpuid(uint32_t leaf, uint32_t subleaf) {
+  Registers r{};
+#if defined(_MSC_VER)
+  int values[4];
+  __cpuidex(values, static_cast<int>(leaf), static_cast<int>(subleaf));
+  std::memcpy(&r, values, sizeof r);
+#else
+  __get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d);
+#endif
+  return r;
+}
+
+// Register files whose state the operating system saves (XCR0).
+uint64_t enabledState() {
+#if defined(_MSC_VER)
+  return _xgetbv(0);
+#else
+  uint32_t low, high;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return static_cast<uint64_t>(high) << 32 | low;
+#endif
+}
+
+}  // namespace
+
+std::vector<std::string> cpuFeatures() {
+  std::vector<std::string> features;
+  const auto bit = [](uint32_t value, int n) { return ((value >> n) & 1) != 0; };
+  const uint32_t lastLeaf = cpuid(0, 0).a;
+  const Registers one = cpuid(1, 0);
+  if (!bit(one.c, 27) || lastLeaf < 7) return features;  // no XSAVE: nothing wider than SSE
+  const uint64_t state = enabledState();
+  const Registers seven = cpuid(7, 0);
+  if ((state & 0x6) == 0x6) {
+    if (bit(seven.b, 5)) features.push_back("avx2");
+    if (bit(one.c, 12)) features.push_back("fma");
+    if (bit(one.c, 29)) features.push_back("f16c");
+  }
+  if ((state & 0xe6) == 0xe6 && bit(seven.b, 16)) {
+    features.push_back("avx512f");
+    if (bit(seven.b, 30)) features.push_back("avx512bw");
+    if (bit(seven.b, 31)) features.push_back("avx512vl");
+    if (bit(seven.b, 17)) features.push_back("avx512dq");
+    if (seven.a >= 1 && bit(cpuid(7, 1).a, 5)) features.push_back("avx512_bf16");
+  }
+  return features;
+}
+#elif defined(__aarch64__) || defined(_M_ARM64)
+std::vector<std::string> cpuFeatures() { return {"neon"}; }
+#else
+std::vector<std::string> cpuFeatures() { return {}; }
+#endif
+
+int availableThreads() {
+  int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+#if defined(__linux__)
+  // Containers limit time, not the number of processors one sees.
+  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+    long long quota = 0, period = 0;
+    if (std::fscanf(file, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
+      threads = std::min(threads, std::max(1, static_cast<int>((quota + period - 1) / period)));
+    }
+    std::fclose(file);
+  }
+#endif
+  return threads;
+}
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Independent chains: enough to cover the latency of two units, few enough to stay in registers.
+#if defined(__AVX512F__)
+using Lanes = __m512;
+constexpr int kLanes = 16, kChains = 20;
+inline Lanes fill(float x) { return _mm512_set1_ps(x); }
+inline Lanes multiplyAdd(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a, b, c); }
+inline float first(Lanes a) { return _mm512_cvtss_f32(a); }
+#elif defined(__AVX2__) && defined(__FMA__)
+using Lanes = __m256;
+constexpr int kLanes = 8, kChains = 12;
+inline Lanes fill(float x) { return _mm256_set1_ps(x); }
+inline Lanes multiplyAdd(Lanes a, Lanes b, Lanes c) { return _mm256_fmadd_ps(a, b, c); }
+inline float first(Lanes a) { return _mm256_cvtss_f32(a); }
+#elif defined(PLINTH_X86)
+using Lanes = __m128;
+constexpr int kLanes = 4, kChains = 12;
+inline Lanes fill(float x) { return _mm_set1_ps(x); }
+inline Lanes multiplyAdd(Lanes a, Lanes b, Lanes c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+inline float first(Lanes a) { return _mm_cvtss_f32(a); }
+#elif defined(__aarch64__) || defined(_M_ARM64)
+using Lanes = float32x4_t;
+constexpr int kLanes = 4, kChains = 20;
+inline Lanes fill(float x) { return vdupq_n_f32(x); }
+inline Lanes multiplyAdd(Lanes a, Lanes b, Lanes c) { return vfmaq_f32(c, a, b); }
+inline float first(Lanes a) { return vgetq_lane_f32(a, 0); }
+#else
+using Lanes = float;
+constexpr int kLanes = 1, kChains = 8;
+inline Lanes fill(float x) { return x; }
+inline Lanes multiplyAdd(Lanes a, Lanes b, Lanes c) { return a * b + c; }
+inline float first(Lanes a) { return a; }
+#endif
+
+float multiplyAddLoop(int64_t rounds) {
+  Lanes sums[kChains];
+  for (int i = 0; i < kChains; i++) sums[i] = fill(1.0f + 0.001f * static_cast<float>(i));
+  const Lanes factor = fill(0.999f), term = fill(0.001f);
+  for (int64_t r = 0; r < rounds; r++) {
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 32
+#endif
+    for (int i = 0; i < kChains; i++) sums[i] = multiplyAdd(sums[i], factor, term);
+  }
+  float total = 0;
+  for (int i = 0; i < kChains; i++) total += first(sums[i]);
+  return total;
+}
+
+}  // namespace
+
+double fmaPeak(double seconds, int threads) {
+  ThreadPool pool(threads);
+  std::vector<float> sink(static_cast<size_t>(std::max(threads, 1)) * 16);
+  const auto window = [&](int64_t rounds) {
+    const auto start = Clock::now();
+    pool.parallelFor(threads, [&](int64_t task) { sink[static_cast<size_t>(task) * 16] = multiplyAddLoop(rounds); });
+    return secondsSince(start);
+  };
+  int64_t rounds = 20000;
+  while (window(rounds) < 0.005 && rounds < (int64_t{1} << 32)) rounds *= 2;
+  double best = 0;
+  const auto start = Clock::now();
+  do {
+    const double operations = 2.0 * kLanes * kChains * static_cast<double>(rounds) * threads;
+    best = std::max(best, operations / window(rounds) * 1e-9);
+  } while (secondsSince(start) < seconds);
+  volatile float keep = sink[0];
+  (void)keep;
+  return best;
+}
+
+double bandwidth(double seconds, int threads) {
+  constexpr int64_t kBytes = int64_t{256} << 20, kPiece = int64_t{1} << 20;
+  AlignedBuffer buffer(kBytes);
+  std::memset(buffer.data(), 1, static_cast<size_t>(kBytes));
+  ThreadPool pool(threads);
+  std::vector<uint64_t> sink(static_cast<size_t>(kBytes / kPiece));
+  double best = 0;
+  const auto start = Clock::now();
+  do {
+    const auto passStart = Clock::now();
+    pool.parallelRange(kBytes, kPiece, [&](int64_t begin, int64_t end) {
+      const uint64_t* words = reinterpret_cast<const uint64_t*>(static_cast<const char*>(buffer.data()) + begin);
+      const int64_t n = (end - begin) / 8;
+      uint64_t sums[32] = {};
+      for (int64_t i = 0; i < n; i += 32) {
+        for (int j = 0; j < 32; j++) sums[j] += words[i + j];
+      }
+      uint64_t total = 0;
+      for (const uint64_t sum : sums) total += sum;
+      sink[static_cast<size_t>(begin / kPiece)] = total;
+    });
+    best = std::max(best, static_cast<double>(kBytes) / secondsSince(passStart) * 1e-9);
+  } while (secondsSince(start) < seconds);
+  volatile uint64_t keep = sink[0];
+  (void)keep;
+  return best;
+}
+
+}  // namespace plinth

@@ -1,0 +1,174 @@
+#include "program.h"
+
+#include <chrono>
+#include <new>
+#include <stdexcept>
+
+namespace plinth {
+namespace {
+
+const char* const kStorageNames[] = {"arena", "input", "output", "constant"};
+
+[[noreturn]] void reject(const InstructionSpec& instruction, const std::string& problem) {
+  throw std::runtime_error("createProgram: " + instruction.label + " (" + instruction.kernel + "): " + problem);
+}
+
+}  // namespace
+
+Program::Program(ProgramSpec spec, ThreadPool& pool) : spec_(std::move(spec)) {
+  check();
+  link(pool);
+}
+
+void Program::check() const {
+  for (const InstructionSpec& instruction : spec_.instructions) {
+    if (kernelRegistry().count(instruction.kernel) == 0) {
+      reject(instruction, "no kernel of this name. Fix: build the native part again (npm run build:native)");
+    }
+    for (size_t i = 0; i < instruction.inputs.size(); i++) {
+      checkOperand(instruction, instruction.inputs[i], "input " + std::to_string(i), false);
+    }
+    for (size_t i = 0; i < instruction.outputs.size(); i++) {
+      checkOperand(instruction, instruction.outputs[i], "output " + std::to_string(i), true);
+    }
+    if (instruction.workspaceBytes > 0 &&
+        (instruction.workspaceOffset < 0 || instruction.workspaceOffset % static_cast<int64_t>(kAlignment) != 0 ||
+         instruction.workspaceOffset + instruction.workspaceBytes > spec_.arenaBytes)) {
+      reject(instruction, "workspace [" + std::to_string(instruction.workspaceOffset) + ", +" +
+                              std::to_string(instruction.workspaceBytes) + ") is misaligned or outside the arena of " +
+                              std::to_string(spec_.arenaBytes) + " bytes");
+    }
+  }
+}
+
+void Program::checkOperand(const InstructionSpec& instruction, const OperandSpec& operand, const std::string& name,
+                           bool output) const {
+  int64_t bytes = 0;
+  const int storage = static_cast<int>(operand.storage);
+  const std::string place = std::string(kStorageNames[storage]) + " " + std::to_string(operand.index);
+  const auto pick = [&](const std::vector<int64_t>& sizes) {
+    if (operand.index < 0 || operand.index >= static_cast<int64_t>(sizes.size())) {
+      reject(instruction, name + " refers to " + place + ", but there are " + std::to_string(sizes.size()));
+    }
+    return sizes[static_cast<size_t>(operand.index)];
+  };
+  switch (operand.storage) {
+    case Storage::Arena: bytes = spec_.arenaBytes; break;
+    case Storage::Input: bytes = pick(spec_.inputBytes); break;
+    case Storage::Output: bytes = pick(spec_.outputBytes); break;
+    case Storage::Constant: bytes = pick(spec_.constantBytes); break;
+  }
+  const Tensor& tensor = operand.tensor;
+  int64_t lowest = 0, highest = 0;
+  bool empty = false;
+  for (int i = 0; i < tensor.rank; i++) {
+    if (tensor.shape[i] < 0) reject(instruction, name + " has a negative size");
+    if (tensor.shape[i] == 0) empty = true;
+    const int64_t reach = (tensor.shape[i] - 1) * tensor.strides[i];
+    (reach < 0 ? lowest : highest) += reach;
+  }
+  const int64_t size = bytesOf(tensor.dtype);
+  if (operand.byteOffset % size != 0) reject(instruction, name + " is not aligned to its elements");
+  if (!empty && (operand.byteOffset + lowest * size < 0 || operand.byteOffset + (highest + 1) * size > bytes)) {
+    reject(instruction, name + " reaches bytes " + std::to_string(operand.byteOffset + lowest * size) + " to " +
+                            std::to_string(operand.byteOffset + (highest + 1) * size) + " of " + place +
+                            ", which has " + std::to_string(bytes));
+  }
+  if (output && !empty && !tensor.isRowMajor()) reject(instruction, name + " is not row-major");
+}
+
+void Program::link(ThreadPool& pool) {
+  size_t count = 0;
+  for (const InstructionSpec& instruction : spec_.instructions) {
+    count += instruction.inputs.size() + instruction.outputs.size();
+  }
+  tensors_.reserve(count);  // KernelArgs point into it
+  for (InstructionSpec& instruction : spec_.instructions) {
+    const size_t firstInput = tensors_.size();
+    for (const auto* operands : {&instruction.inputs, &instruction.outputs}) {
+      for (const OperandSpec& operand : *operands) {
+        const Patch patch{tensors_.size(), static_cast<size_t>(operand.index), operand.byteOffset};
+        tensors_.push_back(operand.tensor);
+        switch (operand.storage) {
+          case Storage::Arena: arenaPatches_.push_back(patch); break;
+          case Storage::Input: inputPatches_.push_back(patch); break;
+          case Storage::Output: outputPatches_.push_back(patch); break;
+          case Storage::Constant:
+            tensors_.back().data = static_cast<char*>(spec_.constants[patch.index].data()) + patch.byteOffset;
+            break;
+        }
+      }
+    }
+    const Tensor* in = tensors_.data() + firstInput;
+    kernels_.push_back(kernelRegistry().at(instruction.kernel));
+    args_.push_back({in, static_cast<int>(instruction.inputs.size()),
+                     tensors_.data() + firstInput + instruction.inputs.size(),
+                     static_cast<int>(instruction.outputs.size()), instruction.ints.data(),
+                     static_cast<int>(instruction.ints.size()), instruction.floats.data(),
+                     static_cast<int>(instruction.floats.size()), nullptr, instruction.workspaceBytes, pool});
+    profile_.push_back({instruction.label, instruction.kernel, 0, 0});
+  }
+}
+
+void Program::allocateArena() {
+  try {
+    arena_ = AlignedBuffer(spec_.arenaBytes);
+  } catch (const std::bad_alloc&) {
+    throw std::runtime_error("out of memory: the program needs " + std::to_string(spec_.arenaBytes) +
+                             " bytes for intermediate values. Fix: use a smaller batch or context");
+  }
+  char* base = static_cast<char*>(arena_.data());
+  for (const Patch& patch : arenaPatches_) tensors_[patch.tensor].data = base + patch.byteOffset;
+  for (size_t i = 0; i < args_.size(); i++) args_[i].workspace = base + spec_.instructions[i].workspaceOffset;
+  arenaReady_ = true;
+}
+
+void Program::run(const std::vector<void*>& inputs, const std::vector<void*>& outputs,
+                  const std::atomic<bool>& cancelled) {
+  if (!arenaReady_) allocateArena();
+  for (const Patch& patch : inputPatches_) {
+    tensors_[patch.tensor].data = static_cast<char*>(inputs[patch.index]) + patch.byteOffset;
+  }
+  for (const Patch& patch : outputPatches_) {
+    tensors_[patch.tensor].data = static_cast<char*>(outputs[patch.index]) + patch.byteOffset;
+  }
+  const bool profiling = profiling_;
+  std::vector<double> seconds(profiling ? args_.size() : 0);
+  for (size_t i = 0; i < args_.size(); i++) {
+    if (cancelled.load(std::memory_order_relaxed)) return;
+    const auto start = profiling ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
+    try {
+      kernels_[i](args_[i]);
+    } catch (const std::exception& error) {
+      throw std::runtime_error(spec_.instructions[i].label + ": " + error.what());
+    }
+    if (profiling) {
+      seconds[i] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+  }
+  if (profiling) {
+    std::lock_guard<std::mutex> lock(profileMutex_);
+    for (size_t i = 0; i < seconds.size(); i++) {
+      profile_[i].seconds += seconds[i];
+      profile_[i].calls++;
+    }
+  }
+}
+
+void Program::setProfile(bool on) {
+  std::lock_guard<std::mutex> lock(profileMutex_);
+  if (on && !profiling_) {
+    for (ProfileEntry& entry : profile_) {
+      entry.seconds = 0;
+      entry.calls = 0;
+    }
+  }
+  profiling_ = on;
+}
+
+std::vector<ProfileEntry> Program::profile() const {
+  std::lock_guard<std::mutex> lock(profileMutex_);
+  return profile_;
+}
+
+}  // namespace plinth

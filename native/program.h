@@ -1,0 +1,89 @@
+// A compiled program: instructions on planned memory, checked once, then run as often as one likes.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kernel.h"
+#include "memory.h"
+
+namespace plinth {
+
+// Mirrors of `src/engine/compile/program.ts`.
+enum class Storage : int { Arena = 0, Input = 1, Output = 2, Constant = 3 };
+
+struct OperandSpec {
+  Storage storage;
+  int64_t index;
+  int64_t byteOffset;
+  Tensor tensor;  // data is filled in later
+};
+
+struct InstructionSpec {
+  std::string kernel;
+  std::string label;
+  std::vector<OperandSpec> inputs, outputs;
+  std::vector<int64_t> ints;
+  std::vector<double> floats;
+  int64_t workspaceOffset = 0, workspaceBytes = 0;
+};
+
+struct ProgramSpec {
+  int64_t arenaBytes = 0;
+  std::vector<int64_t> inputBytes, outputBytes;
+  std::vector<AlignedBuffer> constants;
+  std::vector<int64_t> constantBytes;
+  std::vector<InstructionSpec> instructions;
+};
+
+struct ProfileEntry {
+  std::string label, kernel;
+  double seconds = 0;
+  int64_t calls = 0;
+};
+
+class Program {
+ public:
+  // Throws std::runtime_error naming the instruction for an unknown kernel, an operand outside its storage, a workspace
+  // outside the arena or an output that is not row-major.
+  Program(ProgramSpec spec, ThreadPool& pool);
+
+  const std::vector<int64_t>& inputBytes() const { return spec_.inputBytes; }
+  const std::vector<int64_t>& outputBytes() const { return spec_.outputBytes; }
+
+  // Runs all instructions. One run at a time. Throws std::runtime_error("label: reason"). `cancelled` is looked at
+  // between instructions; a cancelled run leaves its outputs unfinished.
+  void run(const std::vector<void*>& inputs, const std::vector<void*>& outputs, const std::atomic<bool>& cancelled);
+
+  void setProfile(bool on);
+  std::vector<ProfileEntry> profile() const;
+
+ private:
+  struct Patch {
+    size_t tensor;
+    size_t index;
+    int64_t byteOffset;
+  };
+
+  void check() const;
+  void checkOperand(const InstructionSpec& instruction, const OperandSpec& operand, const std::string& name,
+                    bool output) const;
+  void link(ThreadPool& pool);
+  void allocateArena();
+
+  ProgramSpec spec_;
+  std::vector<Tensor> tensors_;  // operands of all instructions, in order
+  std::vector<Kernel> kernels_;
+  std::vector<KernelArgs> args_;
+  std::vector<Patch> inputPatches_, outputPatches_, arenaPatches_;
+  AlignedBuffer arena_;
+  bool arenaReady_ = false;
+  std::atomic<bool> profiling_{false};
+  mutable std::mutex profileMutex_;
+  std::vector<ProfileEntry> profile_;
+};
+
+}  // namespace plinth

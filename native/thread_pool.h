@@ -1,0 +1,95 @@
+// Threads that share loops. Results never depend on how many there are: a task is a fixed piece of the output, whoever
+// runs it.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace plinth {
+
+class ThreadPool {
+ public:
+  // `threads` counts the caller of parallelFor: threads - 1 workers are started, at the first loop.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return threads_; }
+  // Only while no loop runs.
+  void setThreads(int threads);
+
+  // Calls fn(task) for every task in [0, nTasks), or fn(task, worker) with worker in [0, threads()), on all threads, and
+  // returns when all are done. Tasks are claimed one by one in increasing order, so make them even and larger than some
+  // 5 microseconds; they must write disjoint memory. A loop inside a loop runs on the calling thread alone. The first
+  // exception is rethrown here.
+  template <typename F>
+  void parallelFor(int64_t nTasks, F&& fn) {
+    using Fn = std::remove_reference_t<F>;
+    run(nTasks, const_cast<void*>(static_cast<const void*>(&fn)), [](void* context, int64_t task, int worker) {
+      if constexpr (std::is_invocable_v<Fn&, int64_t, int>) {
+        (*static_cast<Fn*>(context))(task, worker);
+      } else {
+        (void)worker;
+        (*static_cast<Fn*>(context))(task);
+      }
+    });
+  }
+
+  // Calls fn(begin, end) over [0, n) in pieces of `grain` items (the last may be smaller). The pieces depend on n and
+  // grain alone, never on the number of threads.
+  template <typename F>
+  void parallelRange(int64_t n, int64_t grain, F&& fn) {
+    if (n <= 0) return;
+    grain = std::max<int64_t>(grain, 1);
+    parallelFor((n + grain - 1) / grain,
+                [&](int64_t task) { fn(task * grain, std::min(n, (task + 1) * grain)); });
+  }
+
+  // Memory of the calling thread, 64-byte aligned, kept between calls and not cleared. A later call on the same thread
+  // with the same slot may return the same memory: one live use per slot and thread. Slots 0..3.
+  static void* scratch(int64_t bytes, int slot = 0);
+
+ private:
+  using Task = void (*)(void* context, int64_t task, int worker);
+  struct Job {
+    Task task;
+    void* context;
+    int64_t nTasks;
+  };
+
+  void run(int64_t nTasks, void* context, Task task);
+  void startWorkers();
+  void stopWorkers();
+  void workerMain(int worker);
+  void work(int worker);
+  void capture();
+
+  int threads_;
+  std::vector<std::thread> workers_;
+  Job job_{};
+  // High half: loop number; low half: tasks not yet claimed. A successful claim pins job_ until the task is done.
+  alignas(64) std::atomic<uint64_t> claims_{0};
+  alignas(64) std::atomic<int64_t> pending_{0};
+  alignas(64) std::atomic<int> sleepers_{0};
+  std::atomic<bool> callerSleeps_{false};
+  std::atomic<bool> failed_{false};
+  std::atomic<bool> stop_{false};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::condition_variable done_;
+  std::exception_ptr failure_;
+};
+
+// Lets the operating system prefer every other thread (the event loop above all) over the calling one.
+void lowerThreadPriority();
+
+}  // namespace plinth
