@@ -1,0 +1,192 @@
+import { PlinthError } from "../base/index.ts";
+import { type Backend, concat, gather, jit, NdArray, pad, type Tensor, type Tree, unflatten } from "../engine/index.ts";
+import type { Model } from "../models/index.ts";
+import type { AdapterEdit } from "./adapter.ts";
+import { bucketLength, prefillChunks } from "./buckets.ts";
+
+type Arrays = Readonly<Record<string, NdArray>>;
+type Tensors = Readonly<Record<string, Tensor>>;
+
+export interface DecoderOptions {
+  readonly backend?: Backend | undefined;
+  readonly adapter?: AdapterEdit | undefined;
+}
+
+/** Keys and values of a batch of texts, and where each text stands. Consumed by {@link Decoder.step}. */
+export interface DecoderState {
+  readonly cache: Arrays;
+  /** Rows of the batch. */
+  readonly rows: number;
+  /** Positions the cache has room for. */
+  readonly length: number;
+}
+
+export interface StepResult {
+  readonly state: DecoderState;
+  /** Logits of the next token, one array of V per row. */
+  readonly logits: readonly Float32Array[];
+}
+
+/**
+ * Runs a model with a key-value cache that is updated in place. Prompts go through in chunks of a few fixed lengths and
+ * the position is an input of the program, so nothing is compiled per token. Every prompt is read by itself and only
+ * then joins a batch; a row's result depends on that row alone.
+ */
+export class Decoder {
+  readonly context: number;
+  readonly #model: Model;
+  readonly #extra: Arrays;
+  readonly #programs: ReturnType<typeof createPrograms>;
+
+  constructor(model: Model, options: DecoderOptions = {}) {
+    this.#model = model;
+    this.context = model.config.contextLength;
+    this.#extra = options.adapter?.parameters ?? {};
+    this.#programs = createPrograms(model, options);
+  }
+
+  /** Programs of the model compiled so far (a decoding loop adds none after its first token). */
+  get programs(): number {
+    return this.#programs.forward.programs;
+  }
+
+  /**
+   * Reads the prompts. `room` is how many tokens each is expected to grow by: the cache starts that long and grows when
+   * that was too little. Equal prompts are read once. Throws PlinthError when one is empty or longer than the context.
+   */
+  async prefill(prompts: readonly Int32Array[], room: number): Promise<StepResult> {
+    let longest = 0;
+    for (const prompt of prompts) {
+      if (prompt.length === 0) throw new PlinthError("a prompt without tokens", "give at least one token");
+      if (prompt.length > this.context) {
+        throw new PlinthError(
+          `a prompt of ${prompt.length} tokens does not fit into the model's context of ${this.context}`,
+          "shorten it",
+        );
+      }
+      longest = Math.max(longest, prompt.length);
+    }
+    const length = bucketLength(Math.min(longest + room, this.context), this.context);
+    const distinct = new Map<string, number>();
+    const rowOf: number[] = [];
+    const read: StepResult[] = [];
+    for (const prompt of prompts) {
+      const key = prompt.join();
+      let row = distinct.get(key);
+      if (row === undefined) {
+        row = distinct.size;
+        distinct.set(key, row);
+        read.push(await this.#readPrompt(prompt, length));
+      }
+      rowOf.push(row);
+    }
+    const caches = read.map((result) => result.state.cache);
+    let cache = caches.length === 1 ? (caches[0] as Arrays) : await this.#programs.join(caches);
+    if (caches.length < prompts.length) cache = await this.#programs.select(cache, NdArray.int32([rowOf.length], rowOf));
+    const logits = rowOf.map((row) => (read[row] as StepResult).logits[0] as Float32Array);
+    return { state: { cache, rows: prompts.length, length }, logits };
+  }
+
+  async #readPrompt(prompt: Int32Array, length: number): Promise<StepResult> {
+    let state = this.#emptyState(length);
+    let logits: readonly Float32Array[] = [];
+    for (const chunk of prefillChunks(prompt.length, Math.min(length, this.context))) {
+      const tokens = new Int32Array(chunk.length);
+      tokens.set(prompt.subarray(chunk.start, chunk.start + chunk.count));
+      ({ state, logits } = await this.#call(state, {
+        tokens: NdArray.int32([1, chunk.length], tokens),
+        start: NdArray.int32([1], [chunk.start]),
+        lastIndex: NdArray.int32([1], [chunk.count - 1]),
+      }));
+    }
+    return { state, logits };
+  }
+
+  /** Appends `tokens[row]` at `positions[row]` and gives the logits of what follows. The state is consumed. */
+  async step(state: DecoderState, tokens: Int32Array, positions: Int32Array): Promise<StepResult> {
+    const needed = positions.reduce((a, b) => Math.max(a, b), 0) + 1;
+    const current = needed > state.length ? await this.#grow(state, needed) : state;
+    return await this.#call(current, {
+      tokens: NdArray.int32([state.rows, 1], tokens),
+      start: NdArray.int32([state.rows], positions),
+      lastIndex: NdArray.int32([state.rows], new Int32Array(state.rows)),
+    });
+  }
+
+  /** The state with these rows only, in this order; rows may repeat. */
+  async select(state: DecoderState, rows: readonly number[]): Promise<DecoderState> {
+    const cache = await this.#programs.select(state.cache, NdArray.int32([rows.length], rows));
+    return { cache, rows: rows.length, length: state.length };
+  }
+
+  async #grow(state: DecoderState, needed: number): Promise<DecoderState> {
+    if (needed > this.context) throw new Error(`decoder: position ${needed - 1} is outside the context of ${this.context}.`);
+    const length = bucketLength(Math.max(needed, 2 * state.length), this.context);
+    return { ...state, cache: await this.#programs.lengthen(state.cache, length - state.length), length };
+  }
+
+  #emptyState(length: number): DecoderState {
+    const shapes = this.#model.family.cacheShape(this.#model.config, 1, length);
+    return { cache: mapRecord(shapes, (shape) => NdArray.zeros("float32", shape)), rows: 1, length };
+  }
+
+  async #call(
+    state: DecoderState,
+    inputs: { tokens: NdArray; start: NdArray; lastIndex: NdArray },
+  ): Promise<StepResult> {
+    const out = await this.#programs.forward(Object.fromEntries(this.#model.params), this.#extra, state.cache, inputs);
+    const values = (await out.logits.read()) as Float32Array;
+    const width = values.length / state.rows;
+    const logits = Array.from({ length: state.rows }, (_, i) => values.subarray(i * width, (i + 1) * width));
+    return { state: { ...state, cache: out.cache }, logits };
+  }
+}
+
+function createPrograms(model: Model, { backend, adapter }: DecoderOptions) {
+  const options = backend === undefined ? {} : { backend };
+  type Inputs = { readonly tokens: Tensor; readonly start: Tensor; readonly lastIndex: Tensor };
+  const forward = (params: Tensors, extra: Tensors, cache: Tensors, inputs: Inputs) => {
+    const out = model.family.forward(editedTree(params, extra, adapter?.edit), { ...inputs, cache }, model.config);
+    if (out.cache === undefined) throw new Error(`${model.family.modelType}: forward gave back no cache.`);
+    return { logits: out.logits, cache: out.cache };
+  };
+  return {
+    forward: jit(forward, { donate: [2], ...options, name: "generate" }),
+    join: jit((caches: readonly Tensors[]) => {
+      const parts = (name: string) => caches.map((cache) => cache[name] as Tensor);
+      return mapRecord(caches[0] as Tensors, (_, name) => concat(parts(name), { axis: 0 }));
+    }, options),
+    select: jit((cache: Tensors, rows: Tensor) => mapRecord(cache, (x) => gather(x, rows)), options),
+    lengthen: jit(
+      (cache: Tensors, extra: number) =>
+        mapRecord(cache, (x) => pad(x, { low: [0, 0, 0, 0], high: [0, extra, 0, 0] })),
+      options,
+    ),
+  };
+}
+
+/** The parameter tree that the model's forward pass reads, with the adapter in it. */
+export function editedTree(params: Tensors, extra: Tensors, edit: AdapterEdit["edit"] | undefined): Tree<Tensor> {
+  const tree = unflatten(Object.entries(params));
+  return edit === undefined ? tree : edit(tree, extra);
+}
+
+function mapRecord<T, U>(record: Readonly<Record<string, T>>, fn: (value: T, name: string) => U): Record<string, U> {
+  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, fn(value, name)]));
+}
+
+const decoders = new WeakMap<Model, { options: DecoderOptions; decoder: Decoder }[]>();
+
+/** The decoder of a model, made once per model, backend and adapter so that its programs are shared between calls. */
+export function decoderFor(
+  model: Model,
+  options: DecoderOptions = {},
+): Decoder {
+  const made = decoders.get(model) ?? [];
+  decoders.set(model, made);
+  const known = made.find((d) => d.options.backend === options.backend && d.options.adapter === options.adapter);
+  if (known !== undefined) return known.decoder;
+  const decoder = new Decoder(model, options);
+  made.push({ options: { backend: options.backend, adapter: options.adapter }, decoder });
+  return decoder;
+}

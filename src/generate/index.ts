@@ -1,0 +1,18 @@
+export type { AdapterEdit } from "./adapter.ts";
+export { generate, generateAll, generateText } from "./generate.ts";
+export type {
+  EndEvent,
+  FinishReason,
+  GenerateEvent,
+  GenerateOptions,
+  Generation,
+  Prompt,
+  PromptRequest,
+  RequestOptions,
+  SamplingOptions,
+  TokenEvent,
+  TokenLogprob,
+} from "./options.ts";
+export { modelBosId, modelEosIds } from "./request.ts";
+export { type Distribution, logSoftmax, nextTokenDistribution, pick, topIds } from "./sampler.ts";
+export { ignoreTarget, type Score, type ScoreOptions, type ScoreRequest, scoreSequences } from "./score.ts";
