@@ -1,0 +1,21 @@
+import type { TokenizerJson } from "./tokenizer-files.ts";
+
+/**
+ * UTF-8 bytes of text behind each id. Exact for byte-level vocabularies (a character of the token stands for a byte);
+ * for the others the token's own bytes, with SentencePiece's `▁` counted as a space, `<0xNN>` as one byte and word-piece
+ * marks as none. Special tokens stand for no text.
+ */
+export function tokenByteLengths(json: TokenizerJson, vocab: Readonly<Record<string, number>>, size: number): Uint16Array {
+  const lengths = new Uint16Array(size);
+  const byteLevel = /"type":"ByteLevel"/.test(JSON.stringify([json.pre_tokenizer ?? null, json.decoder ?? null]));
+  for (const [token, id] of Object.entries(vocab)) {
+    lengths[id] = byteLevel ? [...token].length : /^<0x[0-9A-F]{2}>$/.test(token) ? 1 : plainBytes(token, json);
+  }
+  for (const added of json.added_tokens ?? []) lengths[added.id] = added.special ? 0 : Buffer.byteLength(added.content);
+  return lengths;
+}
+
+function plainBytes(token: string, json: TokenizerJson): number {
+  const text = json.model.type === "WordPiece" ? token.replace(/^##/, "") : token.replaceAll("▁", " ").replace(/<\/w>$/, " ");
+  return Buffer.byteLength(text);
+}

@@ -1,0 +1,202 @@
+import { join } from "node:path";
+import { type Encoding, Tokenizer as NativeTokenizer } from "tokenizers";
+import { PlinthError, sha256, writeFileAtomic, writeJsonAtomic } from "../base/index.ts";
+import { type ChatMessage, type ChatOptions, ChatTemplate, type RenderedChat } from "./chat-template.ts";
+import { StreamDecoder } from "./stream-decoder.ts";
+import { tokenByteLengths } from "./token-bytes.ts";
+import { readTokenizerFiles, type TokenizerConfig, type TokenizerJson } from "./tokenizer-files.ts";
+
+export interface EncodeOptions {
+  /** Adds what the tokenizer's post-processor adds, such as a BOS token. Default false. */
+  readonly addSpecialTokens?: boolean;
+  /**
+   * Reads `<|endoftext|>` and the like in the text as ordinary characters, so that a document cannot forge a special
+   * token. Default false, as in Hugging Face's library. Byte-level and other BPE models only; elsewhere no effect.
+   */
+  readonly literal?: boolean;
+}
+
+const maxBatchCharacters = 1 << 22;
+
+/** Text to token ids and back: a `tokenizer.json` run by Hugging Face's tokenizers library. */
+export class Tokenizer {
+  readonly json: TokenizerJson;
+  readonly config: TokenizerConfig;
+  /** One more than the largest id. */
+  readonly vocabSize: number;
+  readonly bosId: number | undefined;
+  readonly eosId: number | undefined;
+  readonly padId: number | undefined;
+  /** Ids of special tokens, by content. */
+  readonly specialTokens: ReadonlyMap<string, number>;
+  /** Identity of the vocabulary and rules: sha256 of the parsed tokenizer.json. */
+  readonly hash: string;
+  readonly #native: NativeTokenizer;
+  #literal: NativeTokenizer | undefined;
+  #tokenBytes: Uint16Array | undefined;
+  #characters: ReadonlySet<string> | undefined;
+
+  private constructor(json: TokenizerJson, config: TokenizerConfig, native: NativeTokenizer) {
+    this.json = json;
+    this.config = config;
+    this.#native = native;
+    this.vocabSize = 1 + Object.values(native.getVocab(true)).reduce((largest, id) => Math.max(largest, id), -1);
+    this.specialTokens = new Map((json.added_tokens ?? []).filter((t) => t.special).map((t) => [t.content, t.id]));
+    this.bosId = this.#configured("bos_token");
+    this.eosId = this.#configured("eos_token");
+    this.padId = this.#configured("pad_token");
+    this.hash = sha256(JSON.stringify({ ...json, truncation: null, padding: null }));
+  }
+
+  /** Loads a folder or a file; see readTokenizerFiles. Throws PlinthError naming what is missing or damaged. */
+  static async load(path: string): Promise<Tokenizer> {
+    const { json, config } = await readTokenizerFiles(path);
+    return Tokenizer.fromJson(json, config, path);
+  }
+
+  /** `name` stands for the tokenizer in errors. */
+  static fromJson(json: TokenizerJson, config: TokenizerConfig = {}, name = "tokenizer"): Tokenizer {
+    return new Tokenizer(json, withTokensOfPostProcessor(json, config), createNative(json, name));
+  }
+
+  async encode(text: string, options: EncodeOptions = {}): Promise<Int32Array> {
+    return (await this.encodeBatch([text], options))[0] as Int32Array;
+  }
+
+  /** Encodes on all cores. Throws PlinthError when a text has a character that the vocabulary cannot express. */
+  async encodeBatch(texts: readonly string[], options: EncodeOptions = {}): Promise<Int32Array[]> {
+    const native = options.literal === true ? this.#literalNative() : this.#native;
+    for (const text of texts) this.#checkCharacters(text);
+    const ids: Int32Array[] = [];
+    for (let start = 0; start < texts.length; ) {
+      let end = start;
+      for (let size = 0; end < texts.length && size < maxBatchCharacters; end++) size += (texts[end] as string).length;
+      const encodings = await native.encodeBatch(texts.slice(start, end), { addSpecialTokens: options.addSpecialTokens ?? false });
+      for (const encoding of encodings) ids.push(Int32Array.from(encoding.getIds()));
+      start = end;
+    }
+    return ids;
+  }
+
+  /** Encodes with the span of each token in UTF-16 units of the text. */
+  async encodeWithOffsets(text: string): Promise<{ ids: Int32Array; offsets: readonly (readonly [number, number])[] }> {
+    this.#checkCharacters(text);
+    const encoding: Encoding = await this.#native.encode(text, null, { addSpecialTokens: false });
+    const units = new Uint32Array(text.length + 1);
+    let points = 0;
+    let at = 0;
+    for (const character of text) {
+      units[points++] = at;
+      at += character.length;
+    }
+    units[points] = at;
+    const offsets = encoding.getOffsets().map(([a, b]) => [units[a as number] as number, units[b as number] as number] as const);
+    return { ids: Int32Array.from(encoding.getIds()), offsets };
+  }
+
+  /** Throws PlinthError naming an id that is not in the vocabulary. `skipSpecialTokens` defaults to false. */
+  async decode(ids: Iterable<number>, options: { skipSpecialTokens?: boolean } = {}): Promise<string> {
+    const list = [...ids];
+    this.checkIds(list);
+    return this.#native.decode(list, options.skipSpecialTokens ?? false);
+  }
+
+  /** For text that arrives id by id. `prefix`: ids before it, so that the first piece keeps its leading space. */
+  streamDecoder(options: { prefix?: Iterable<number>; skipSpecialTokens?: boolean } = {}): StreamDecoder {
+    const skipSpecialTokens = options.skipSpecialTokens ?? true;
+    return new StreamDecoder((ids) => this.decode(ids, { skipSpecialTokens }), options.prefix);
+  }
+
+  checkIds(ids: ArrayLike<number>): void {
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i] as number;
+      if (Number.isInteger(id) && id >= 0 && id < this.vocabSize && this.#native.idToToken(id) !== null) continue;
+      throw new PlinthError(
+        `token id ${id} at position ${i} is not in the vocabulary of ${this.vocabSize} tokens`,
+        "use the tokenizer that the model was trained with",
+      );
+    }
+  }
+
+  tokenToId(token: string): number | undefined {
+    return this.#native.tokenToId(token) ?? undefined;
+  }
+
+  idToToken(id: number): string | undefined {
+    return id >= 0 && id < this.vocabSize ? (this.#native.idToToken(id) ?? undefined) : undefined;
+  }
+
+  /** UTF-8 bytes of text that each id stands for; special tokens 0. Exact for byte-level vocabularies. */
+  get tokenBytes(): Uint16Array {
+    this.#tokenBytes ??= tokenByteLengths(this.json, this.#native.getVocab(true), this.vocabSize);
+    return this.#tokenBytes;
+  }
+
+  /** Renders messages by the chat template and encodes them; see ChatTemplate. */
+  async applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<RenderedChat> {
+    return ChatTemplate.of(this).apply(messages, options);
+  }
+
+  /** Writes `tokenizer.json` and `tokenizer_config.json`, which Hugging Face's libraries load. */
+  async save(dir: string): Promise<void> {
+    await writeFileAtomic(join(dir, "tokenizer.json"), JSON.stringify(this.json, undefined, 1));
+    await writeJsonAtomic(join(dir, "tokenizer_config.json"), { tokenizer_class: "PreTrainedTokenizerFast", ...this.config });
+  }
+
+  #configured(name: "bos_token" | "eos_token" | "pad_token"): number | undefined {
+    const token = tokenContent(this.config[name]);
+    return token === undefined ? undefined : this.tokenToId(token);
+  }
+
+  #literalNative(): NativeTokenizer {
+    if (this.json.model.type !== "BPE") return this.#native;
+    this.#literal ??= createNative(
+      { ...this.json, added_tokens: (this.json.added_tokens ?? []).filter((token) => !token.special), post_processor: null },
+      "tokenizer",
+    );
+    return this.#literal;
+  }
+
+  /** A character vocabulary without an unknown token would drop characters without a word. */
+  #checkCharacters(text: string): void {
+    const { type, vocab, unk_token, byte_fallback } = this.json.model;
+    if (type !== "BPE" || (unk_token ?? null) !== null || byte_fallback === true) return;
+    if (this.json.pre_tokenizer !== null || this.json.normalizer !== null) return;
+    this.#characters ??= new Set(Object.keys(vocab).filter((token) => [...token].length === 1));
+    const known = this.#characters;
+    for (const character of text) {
+      if (known.has(character) || this.specialTokens.size > 0) continue;
+      throw new PlinthError(
+        `the character ${JSON.stringify(character)} is not in the vocabulary of ${this.vocabSize} characters`,
+        "remove it from the text, or train the tokenizer on text that has it",
+      );
+    }
+  }
+}
+
+/** A token in tokenizer_config.json: a string or `{ content }`. */
+export function tokenContent(value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  if (typeof value === "object" && value !== null && "content" in value && typeof value.content === "string") return value.content;
+  return undefined;
+}
+
+function createNative(json: TokenizerJson, name: string): NativeTokenizer {
+  try {
+    const native = NativeTokenizer.fromString(JSON.stringify(json));
+    native.disableTruncation();
+    native.disablePadding();
+    return native;
+  } catch (error) {
+    throw new PlinthError(`${name}: not a tokenizer that the tokenizers library reads (${(error as Error).message})`, "save it again");
+  }
+}
+
+/** Without a config, the usual names of the end and beginning of text are taken when they are special tokens. */
+function withTokensOfPostProcessor(json: TokenizerJson, config: TokenizerConfig): TokenizerConfig {
+  const specials = new Set((json.added_tokens ?? []).filter((token) => token.special).map((token) => token.content));
+  const usual = (names: readonly string[]) => names.find((name) => specials.has(name));
+  const eos = config.eos_token ?? usual(["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>"]);
+  const bos = config.bos_token ?? usual(["<s>", "<|begin_of_text|>", "<bos>"]);
+  return { ...config, ...(eos === undefined ? {} : { eos_token: eos }), ...(bos === undefined ? {} : { bos_token: bos }) };
+}
