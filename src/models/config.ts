@@ -1,0 +1,101 @@
+import { nearestName, PlinthError } from "../base/index.ts";
+import { z } from "zod";
+
+/**
+ * Checks the contents of a config.json against a model's schema. Keys listed in `inertKeys` (an entry ending in `*`
+ * matches a prefix) change nothing in the model and are handed back for writing. Throws PlinthError naming every wrong
+ * value, and for an unknown key the nearest known one.
+ */
+export function parseModelConfig<S extends z.ZodObject>(
+  json: unknown,
+  schema: S,
+  inertKeys: readonly string[],
+): { values: z.output<S>; inert: Record<string, unknown> } {
+  if (typeof json !== "object" || json === null || Array.isArray(json)) {
+    throw new PlinthError("config.json: expected an object", "copy the config.json that belongs to the weights");
+  }
+  const known = Object.keys(schema.shape);
+  const values: Record<string, unknown> = {};
+  const inert: Record<string, unknown> = {};
+  const unknown: string[] = [];
+  for (const [key, value] of Object.entries(json)) {
+    if (known.includes(key)) values[key] = value;
+    else if (isListed(key, inertKeys)) inert[key] = value;
+    else unknown.push(key);
+  }
+  if (unknown.length > 0) {
+    const names = unknown.slice(0, 5).map((key) => {
+      const near = nearestName(key, [...known, ...inertKeys]);
+      return `"${key}"${near === undefined ? "" : ` (did you mean "${near}"?)`}`;
+    });
+    throw new PlinthError(
+      `config.json: unknown key${unknown.length > 1 ? "s" : ""} ${names.join(", ")}`,
+      "correct the name, or remove it if the weights do not depend on it",
+    );
+  }
+  const result = schema.safeParse(values);
+  if (!result.success) {
+    const problems = result.error.issues.slice(0, 5).map((issue) => {
+      const path = issue.path.join(".");
+      return `${path === "" ? "" : `${path}: `}${issue.message}${path === "" ? "" : `, got ${show(valueAt(values, issue.path))}`}`;
+    });
+    throw new PlinthError(`config.json: ${problems.join("; ")}`, "correct config.json; it must be the one the weights came with");
+  }
+  return { values: result.data, inert };
+}
+
+/** Keys that every Hugging Face config may carry and that change nothing in how a trained decoder computes. */
+export const commonInertKeys: readonly string[] = [
+  "_name_or_path",
+  "_from_model_config",
+  "_attn_implementation",
+  "architectures",
+  "attn_implementation",
+  "auto_map",
+  "chunk_size_feed_forward",
+  "dtype",
+  "finetuning_task",
+  "gradient_checkpointing",
+  "id2label",
+  "is_decoder",
+  "is_encoder_decoder",
+  "label2id",
+  "num_labels",
+  "output_attentions",
+  "output_hidden_states",
+  "pad_token_id",
+  "problem_type",
+  "return_dict",
+  "task_specific_params",
+  "tokenizer_class",
+  "torch_dtype",
+  "torchscript",
+  "transformers_version",
+  "use_bfloat16",
+  "use_cache",
+];
+
+/** End-of-sequence ids as config.json has them: absent, null, one, or several. */
+export const tokenIds = z
+  .union([z.int().nonnegative(), z.array(z.int().nonnegative())])
+  .nullish()
+  .transform((ids) => (ids === null || ids === undefined ? [] : typeof ids === "number" ? [ids] : ids));
+
+/** The reverse of {@link tokenIds}. */
+export function formatTokenIds(ids: readonly number[]): number | readonly number[] | null {
+  return ids.length === 0 ? null : ids.length === 1 ? (ids[0] as number) : ids;
+}
+
+function isListed(key: string, list: readonly string[]): boolean {
+  return list.some((entry) => (entry.endsWith("*") ? key.startsWith(entry.slice(0, -1)) : key === entry));
+}
+
+function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
+  let value = root;
+  for (const key of path) value = (value as Record<PropertyKey, unknown> | undefined)?.[key];
+  return value;
+}
+
+function show(value: unknown): string {
+  return value === undefined ? "nothing" : (JSON.stringify(value) ?? String(value));
+}

@@ -1,0 +1,140 @@
+import { nearestName, PlinthError } from "../base/index.ts";
+import type { Shape, Tensor, Tree } from "../engine/index.ts";
+
+/** What every model's config offers to the layers above, whatever its checkpoint calls it. Plain and frozen. */
+export interface ModelConfig {
+  readonly modelType: string;
+  readonly vocabSize: number;
+  /** Longest sequence the model was made for: size of the position table, or the range its rotary positions cover. */
+  readonly contextLength: number;
+  readonly hiddenSize: number;
+  readonly numLayers: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly tieWordEmbeddings: boolean;
+  readonly bosTokenId?: number;
+  /** Generation ends after any of these. */
+  readonly eosTokenIds: readonly number[];
+  /** Known keys of config.json that change nothing here (`use_cache`, `summary_type`, ...), written back as they came. */
+  readonly inert: Readonly<Record<string, unknown>>;
+}
+
+/** The few choices that make a new model; the rest follows the reference's defaults. */
+export interface ModelDials {
+  readonly vocabSize: number;
+  readonly contextLength: number;
+  readonly hiddenSize: number;
+  readonly numLayers: number;
+  readonly numHeads: number;
+  /** Default `numHeads`; a family without grouped-query attention refuses anything else. */
+  readonly numKvHeads?: number | undefined;
+  /** Width of the feed-forward layer; default as the family has it. */
+  readonly intermediateSize?: number | undefined;
+  /** Dropout rate while training; default 0. */
+  readonly dropout?: number | undefined;
+  readonly tieWordEmbeddings?: boolean | undefined;
+  readonly bosTokenId?: number | undefined;
+  readonly eosTokenId?: number | undefined;
+}
+
+/** How a parameter starts. */
+export type Init = { readonly kind: "normal"; readonly std: number } | { readonly kind: "zeros" } | { readonly kind: "ones" };
+
+/** One parameter of a model. */
+export interface ParameterSpec {
+  readonly shape: Shape;
+  readonly init: Init;
+  /** Subject to weight decay: matrices and embeddings are, norms and biases are not. */
+  readonly decay: boolean;
+  /** The kind of module that owns it; `linear` has weight[out,in], `conv1d` weight[in,out]. */
+  readonly module: "linear" | "conv1d" | "embedding" | "norm";
+}
+
+/** Keys and values of every layer, `{name: [B,S,G,K]}`, as {@link ModelFamily.cacheShape} lists them. */
+export type Cache = Readonly<Record<string, Tensor>>;
+
+export interface ForwardInputs {
+  /** int32[B,T] */
+  readonly tokens: Tensor;
+  /** int32[B]: position of `tokens[:,0]`, which is also the row of the cache it goes to; 0 when absent. */
+  readonly start?: Tensor | undefined;
+  /** int32[B,T] document ids: a token attends only to tokens of its own document. */
+  readonly segments?: Tensor | undefined;
+  /** int32[B,T] positions, restarting per document; `start + 0..T-1` when absent. */
+  readonly positions?: Tensor | undefined;
+  readonly cache?: Cache | undefined;
+  /** int32[B]: compute the logits of this token of each row only. */
+  readonly lastIndex?: Tensor | undefined;
+}
+
+export interface ForwardContext {
+  /** int32[2] random key. Present: dropout is on, at the rates of the config. */
+  readonly dropoutKey?: Tensor | undefined;
+}
+
+export interface ForwardOutputs {
+  /** [B,T,V], or [B,V] with `lastIndex`. */
+  readonly logits: Tensor;
+  /** Present when a cache went in. */
+  readonly cache?: Cache | undefined;
+}
+
+/** One architecture. Each is a file that calls {@link defineModel}; nothing else in the system knows its name. */
+export interface ModelFamily<C extends ModelConfig = ModelConfig> {
+  /** `model_type` of config.json. */
+  readonly modelType: string;
+  /** `architectures` of config.json: the reference's class. */
+  readonly architecture: string;
+  /** Checks config.json. Throws PlinthError; an unknown key is an error naming the nearest. */
+  parseConfig(json: unknown): C;
+  /** config.json contents, with the reference's keys. */
+  formatConfig(config: C): Record<string, unknown>;
+  /** The config of a new model. */
+  createConfig(dials: ModelDials): C;
+  /** Every parameter under its checkpoint name, in the order of the forward pass. */
+  parameters(config: C): Record<string, ParameterSpec>;
+  /**
+   * tokens[B,T] -> logits[B,T,V]; pure, over symbolic tensors. `params` is the tree of {@link parameters} by dotted
+   * path, possibly with wrapped modules. Throws when the sequence is longer than the model's context.
+   */
+  forward(params: Tree<Tensor>, inputs: ForwardInputs, config: C, context?: ForwardContext): ForwardOutputs;
+  cacheShape(config: C, batch: number, length: number): Record<string, Shape>;
+  readonly checkpoint: CheckpointNaming<C>;
+}
+
+/** Differences between checkpoints in the wild and {@link ModelFamily.parameters}. */
+export interface CheckpointNaming<C extends ModelConfig = ModelConfig> {
+  /** A prefix that some checkpoints leave out, e.g. `transformer.`. */
+  readonly optionalPrefix?: string;
+  /** Copies of a parameter that a checkpoint may hold under a second name: `{copy: parameter}`. */
+  tied(config: C): Readonly<Record<string, string>>;
+  /** Stored by old checkpoints, computed here: causal masks, rotary frequencies. Kept and written back. */
+  readonly inert: RegExp;
+}
+
+const families = new Map<string, ModelFamily>();
+
+/** Registers an architecture and returns it. Throws when its `modelType` is taken. */
+export function defineModel<C extends ModelConfig>(family: ModelFamily<C>): ModelFamily<C> {
+  if (families.has(family.modelType)) throw new Error(`defineModel: "${family.modelType}" is defined twice.`);
+  families.set(family.modelType, family as unknown as ModelFamily);
+  return family;
+}
+
+/** All architectures, in order of definition. The contract suite runs over this. */
+export function modelFamilies(): readonly ModelFamily[] {
+  return [...families.values()];
+}
+
+/** The architecture called `modelType`. Throws PlinthError naming those there are. */
+export function modelFamily(modelType: string, where = "model"): ModelFamily {
+  const family = families.get(modelType);
+  if (family !== undefined) return family;
+  const names = [...families.keys()];
+  const near = nearestName(modelType, names);
+  throw new PlinthError(
+    `${where}: model_type "${modelType}" is not supported${near === undefined ? "" : ` (did you mean "${near}"?)`}`,
+    `use one of ${names.join(", ")}, or add a file for it as docs/add-a-model.md shows`,
+  );
+}

@@ -1,0 +1,265 @@
+/**
+ * GPT-2 (Radford et al. 2019): learned positions, layer norm before each sublayer, Conv1D weights [in, out]. Reference:
+ * `GPT2LMHeadModel` of transformers. Knows nothing of training, adapters, files or devices.
+ */
+import { z } from "zod";
+import { PlinthError } from "../base/index.ts";
+import { add, matmul, reshape, split, type Tensor, type Tree, withScope } from "../engine/index.ts";
+import { commonInertKeys, formatTokenIds, parseModelConfig, tokenIds } from "./config.ts";
+import { defineModel, type ForwardInputs, type ModelConfig, type ModelDials, type ParameterSpec } from "./family.ts";
+import {
+  type ActivationName,
+  activationNames,
+  activations,
+  causalAttention,
+  checkInputs,
+  conv1d,
+  DropoutStreams,
+  embedding,
+  inModule,
+  layerNorm,
+  linear,
+  type Module,
+  moduleAt,
+  positionsOf,
+  requiredParameter,
+  selectLast,
+} from "./layers/index.ts";
+
+export interface Gpt2Config extends ModelConfig {
+  readonly modelType: "gpt2";
+  readonly intermediateSize: number;
+  readonly activation: ActivationName;
+  readonly layerNormEps: number;
+  readonly initializerRange: number;
+  readonly residDropout: number;
+  readonly embdDropout: number;
+  readonly attnDropout: number;
+  /** Divide attention scores by sqrt(K). */
+  readonly scaleAttnWeights: boolean;
+  /** Divide them by the number of the layer too, counted from 1. */
+  readonly scaleAttnByInverseLayerIdx: boolean;
+}
+
+const rate = z.number().min(0).lt(1);
+const schema = z.object({
+  model_type: z.literal("gpt2"),
+  vocab_size: z.int().positive().default(50257),
+  n_positions: z.int().positive().default(1024),
+  n_embd: z.int().positive().default(768),
+  n_layer: z.int().positive().default(12),
+  n_head: z.int().positive().default(12),
+  n_inner: z.int().positive().nullish(),
+  activation_function: z.enum(activationNames).default("gelu_new"),
+  resid_pdrop: rate.default(0.1),
+  embd_pdrop: rate.default(0.1),
+  attn_pdrop: rate.default(0.1),
+  layer_norm_epsilon: z.number().positive().default(1e-5),
+  initializer_range: z.number().positive().default(0.02),
+  scale_attn_weights: z.boolean().default(true),
+  scale_attn_by_inverse_layer_idx: z.boolean().default(false),
+  add_cross_attention: z.literal(false).default(false),
+  bos_token_id: z.int().nonnegative().nullish(),
+  eos_token_id: tokenIds,
+  tie_word_embeddings: z.boolean().default(true),
+});
+/** `reorder_and_upcast_attn` only matters to half-precision arithmetic; `n_ctx` repeats `n_positions`. */
+const inertKeys = [...commonInertKeys, "summary_*", "reorder_and_upcast_attn", "n_ctx"];
+
+function parseConfig(json: unknown): Gpt2Config {
+  const { values: c, inert } = parseModelConfig(json, schema, inertKeys);
+  if (c.n_embd % c.n_head !== 0) {
+    throw new PlinthError(`config.json: n_embd ${c.n_embd} is not a multiple of n_head ${c.n_head}`, "change one of them");
+  }
+  return Object.freeze({
+    modelType: c.model_type,
+    vocabSize: c.vocab_size,
+    contextLength: c.n_positions,
+    hiddenSize: c.n_embd,
+    numLayers: c.n_layer,
+    numHeads: c.n_head,
+    numKvHeads: c.n_head,
+    headDim: c.n_embd / c.n_head,
+    intermediateSize: c.n_inner ?? 4 * c.n_embd,
+    activation: c.activation_function,
+    layerNormEps: c.layer_norm_epsilon,
+    initializerRange: c.initializer_range,
+    residDropout: c.resid_pdrop,
+    embdDropout: c.embd_pdrop,
+    attnDropout: c.attn_pdrop,
+    scaleAttnWeights: c.scale_attn_weights,
+    scaleAttnByInverseLayerIdx: c.scale_attn_by_inverse_layer_idx,
+    tieWordEmbeddings: c.tie_word_embeddings,
+    ...(c.bos_token_id === null || c.bos_token_id === undefined ? {} : { bosTokenId: c.bos_token_id }),
+    eosTokenIds: c.eos_token_id,
+    inert,
+  });
+}
+
+function formatConfig(c: Gpt2Config): Record<string, unknown> {
+  return {
+    ...c.inert,
+    architectures: ["GPT2LMHeadModel"],
+    model_type: "gpt2",
+    vocab_size: c.vocabSize,
+    n_positions: c.contextLength,
+    n_embd: c.hiddenSize,
+    n_layer: c.numLayers,
+    n_head: c.numHeads,
+    n_inner: c.intermediateSize === 4 * c.hiddenSize ? null : c.intermediateSize,
+    activation_function: c.activation,
+    resid_pdrop: c.residDropout,
+    embd_pdrop: c.embdDropout,
+    attn_pdrop: c.attnDropout,
+    layer_norm_epsilon: c.layerNormEps,
+    initializer_range: c.initializerRange,
+    scale_attn_weights: c.scaleAttnWeights,
+    scale_attn_by_inverse_layer_idx: c.scaleAttnByInverseLayerIdx,
+    tie_word_embeddings: c.tieWordEmbeddings,
+    bos_token_id: c.bosTokenId ?? null,
+    eos_token_id: formatTokenIds(c.eosTokenIds),
+  };
+}
+
+function createConfig(dials: ModelDials): Gpt2Config {
+  const { numHeads, numKvHeads = numHeads, dropout = 0 } = dials;
+  if (numKvHeads !== numHeads) {
+    throw new PlinthError(
+      `gpt2: ${numKvHeads} key-value heads for ${numHeads} heads; GPT-2 has no grouped-query attention`,
+      "leave the number of key-value heads out, or choose the llama architecture",
+    );
+  }
+  return parseConfig({
+    model_type: "gpt2",
+    vocab_size: dials.vocabSize,
+    n_positions: dials.contextLength,
+    n_embd: dials.hiddenSize,
+    n_layer: dials.numLayers,
+    n_head: numHeads,
+    n_inner: dials.intermediateSize,
+    resid_pdrop: dropout,
+    embd_pdrop: dropout,
+    attn_pdrop: dropout,
+    tie_word_embeddings: dials.tieWordEmbeddings ?? true,
+    bos_token_id: dials.bosTokenId,
+    eos_token_id: dials.eosTokenId,
+  });
+}
+
+function parameters(c: Gpt2Config): Record<string, ParameterSpec> {
+  const { hiddenSize: D, intermediateSize: F } = c;
+  const normal = { kind: "normal", std: c.initializerRange } as const;
+  // Two additions to the residual stream per layer: their variance stays that of one (Radford et al. 2019, 2.3).
+  const residual = { kind: "normal", std: c.initializerRange / Math.sqrt(2 * c.numLayers) } as const;
+  const out: Record<string, ParameterSpec> = {};
+  const norm = (name: string): void => {
+    out[`${name}.weight`] = { shape: [D], init: { kind: "ones" }, decay: false, module: "norm" };
+    out[`${name}.bias`] = { shape: [D], init: { kind: "zeros" }, decay: false, module: "norm" };
+  };
+  const dense = (name: string, from: number, to: number, init: ParameterSpec["init"]): void => {
+    out[`${name}.weight`] = { shape: [from, to], init, decay: true, module: "conv1d" };
+    out[`${name}.bias`] = { shape: [to], init: { kind: "zeros" }, decay: false, module: "conv1d" };
+  };
+  out["transformer.wte.weight"] = { shape: [c.vocabSize, D], init: normal, decay: true, module: "embedding" };
+  out["transformer.wpe.weight"] = { shape: [c.contextLength, D], init: normal, decay: true, module: "embedding" };
+  for (let i = 0; i < c.numLayers; i++) {
+    const layer = `transformer.h.${i}`;
+    norm(`${layer}.ln_1`);
+    dense(`${layer}.attn.c_attn`, D, 3 * D, normal);
+    dense(`${layer}.attn.c_proj`, D, D, residual);
+    norm(`${layer}.ln_2`);
+    dense(`${layer}.mlp.c_fc`, D, F, normal);
+    dense(`${layer}.mlp.c_proj`, F, D, residual);
+  }
+  norm("transformer.ln_f");
+  if (!c.tieWordEmbeddings) {
+    out["lm_head.weight"] = { shape: [c.vocabSize, D], init: normal, decay: true, module: "linear" };
+  }
+  return out;
+}
+
+export const gpt2 = defineModel<Gpt2Config>({
+  modelType: "gpt2",
+  architecture: "GPT2LMHeadModel",
+  parseConfig,
+  formatConfig,
+  createConfig,
+  parameters,
+  checkpoint: {
+    optionalPrefix: "transformer.",
+    tied: (c) => (c.tieWordEmbeddings ? { "lm_head.weight": "transformer.wte.weight" } : {}),
+    inert: /^(transformer\.)?h\.\d+\.attn\.(masked_)?bias$/,
+  },
+
+  cacheShape(c, batch, length) {
+    const shape = [batch, length, c.numHeads, c.headDim];
+    const layers = Array.from({ length: c.numLayers }, (_, i) => `transformer.h.${i}.attn`);
+    return Object.fromEntries(layers.flatMap((name) => [[`${name}.k`, shape], [`${name}.v`, shape]]));
+  },
+
+  forward(params, inputs, c, context) {
+    checkInputs(inputs, c, "n_positions");
+    const dropout = new DropoutStreams(context);
+    const newCache: Record<string, Tensor> = {};
+
+    // tokens[B,T] -> x[B,T,D]
+    const tokenVectors = inModule(params, "transformer.wte", (p) => embedding(inputs.tokens, p));
+    const positionVectors = inModule(params, "transformer.wpe", (p) => embedding(positionsOf(inputs), p));
+    let x = dropout.apply(add(tokenVectors, positionVectors), c.embdDropout);
+    for (let layer = 0; layer < c.numLayers; layer++) {
+      x = inModule(params, `transformer.h.${layer}`, (p) => block(x, p, { c, layer, inputs, dropout, newCache }));
+    }
+    x = inModule(params, "transformer.ln_f", (p) => layerNorm(x, p, { eps: c.layerNormEps }));
+
+    const last = inputs.lastIndex === undefined ? x : selectLast(x, inputs.lastIndex);
+    const logits = withScope("lm_head", () => head(last, params, c));
+    return inputs.cache === undefined ? { logits } : { logits, cache: newCache };
+  },
+});
+
+interface BlockContext {
+  readonly c: Gpt2Config;
+  readonly layer: number;
+  readonly inputs: ForwardInputs;
+  readonly dropout: DropoutStreams;
+  readonly newCache: Record<string, Tensor>;
+}
+
+/** x[B,T,D] -> x[B,T,D] */
+function block(x: Tensor, p: Module, context: BlockContext): Tensor {
+  const { c, dropout } = context;
+  const normed = inModule(p, "ln_1", (p) => layerNorm(x, p, { eps: c.layerNormEps }));
+  const attended = inModule(p, "attn", (p) => attention(normed, p, context));
+  const h = add(x, dropout.apply(attended, c.residDropout));
+  const normedAgain = inModule(p, "ln_2", (p) => layerNorm(h, p, { eps: c.layerNormEps }));
+  const fed = inModule(p, "mlp", (p) => mlp(normedAgain, p, c));
+  return add(h, dropout.apply(fed, c.residDropout));
+}
+
+/** x[B,T,D] -> [B,T,D] */
+function attention(x: Tensor, p: Module, { c, layer, inputs, dropout, newCache }: BlockContext): Tensor {
+  const [B, T, D] = x.shape as [number, number, number];
+  const qkv = conv1d(x, moduleAt(p, "c_attn"));
+  const [q, k, v] = split(qkv, 3, { axis: 2 }).map((y) => reshape(y, [B, T, c.numHeads, c.headDim])) as Heads;
+  const scale = (c.scaleAttnWeights ? c.headDim ** -0.5 : 1) / (c.scaleAttnByInverseLayerIdx ? layer + 1 : 1);
+  const y = causalAttention(q, k, v, {
+    scale,
+    inputs,
+    cacheName: `transformer.h.${layer}.attn`,
+    newCache,
+    dropout: dropout.site(c.attnDropout),
+  });
+  return conv1d(reshape(y, [B, T, D]), moduleAt(p, "c_proj"));
+}
+type Heads = [q: Tensor, k: Tensor, v: Tensor];
+
+/** x[B,T,D] -> [B,T,D] */
+function mlp(x: Tensor, p: Module, c: Gpt2Config): Tensor {
+  return conv1d(activations[c.activation](conv1d(x, moduleAt(p, "c_fc"))), moduleAt(p, "c_proj"));
+}
+
+/** x[...,D] -> logits[...,V] */
+function head(x: Tensor, params: Tree<Tensor>, c: Gpt2Config): Tensor {
+  if (!c.tieWordEmbeddings) return linear(x, moduleAt(params, "lm_head"));
+  return matmul(x, requiredParameter(moduleAt(params, "transformer.wte"), "weight"), { transposeB: true });
+}

@@ -1,0 +1,29 @@
+export { type Gpt2Config, gpt2 } from "./gpt2.ts";
+export { type LlamaConfig, llama } from "./llama.ts";
+export {
+  type Cache,
+  type CheckpointNaming,
+  defineModel,
+  type ForwardContext,
+  type ForwardInputs,
+  type ForwardOutputs,
+  type Init,
+  type ModelConfig,
+  type ModelDials,
+  type ModelFamily,
+  modelFamilies,
+  modelFamily,
+  type ParameterSpec,
+} from "./family.ts";
+export {
+  readSafetensors,
+  type SafetensorsFile,
+  type StoredTensor,
+  type WriteSafetensorsOptions,
+  writeSafetensors,
+} from "./formats/safetensors.ts";
+export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.ts";
+export { callModule, linear, MODULE_WRAP, type Module, type ModuleWrap } from "./layers/index.ts";
+export { checkVocabulary, loadModel } from "./load.ts";
+export { countParameters, initModel, type Model, modelDType, paramsTree } from "./model.ts";
+export { type SaveOptions, saveModel } from "./save.ts";

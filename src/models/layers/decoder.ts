@@ -1,0 +1,61 @@
+import { add, broadcastTo, dropout, expandDims, gather, iota, mul, reshape, type Tensor } from "../../engine/index.ts";
+import type { ForwardContext, ForwardInputs, ModelConfig } from "../family.ts";
+import type { DropoutSite } from "./attention.ts";
+
+/**
+ * Checks a decoder's inputs. Throws when the sequence, or the cache it goes to, is longer than the model's context,
+ * naming `limitKey` of config.json, and when segments come with a cache.
+ */
+export function checkInputs(inputs: ForwardInputs, config: ModelConfig, limitKey: string): void {
+  const { tokens, cache, segments } = inputs;
+  if (tokens.rank !== 2) {
+    throw new Error(`${config.modelType}: expected tokens[B,T], got rank ${tokens.rank}. Fix: reshape the tokens.`);
+  }
+  const cacheLength = cache === undefined ? 0 : Math.max(...Object.values(cache).map((t) => t.shape[1] as number));
+  const length = Math.max(tokens.shape[1] as number, cacheLength);
+  if (length > config.contextLength) {
+    const what = cacheLength === length ? "cache" : "sequence";
+    throw new Error(
+      `${config.modelType}: expected a ${what} of at most ${config.contextLength} tokens (${limitKey}), got ${length}. Fix: shorten or split the text, or use a model with a longer context.`,
+    );
+  }
+  if (cache !== undefined && segments !== undefined) {
+    throw new Error(`${config.modelType}: expected segments or a cache, got both. Fix: decode one document per row.`);
+  }
+}
+
+/** Positions int32[B,T] of the tokens: as given, or counted from `start`. */
+export function positionsOf({ tokens, positions, start }: ForwardInputs): Tensor {
+  if (positions !== undefined) return positions;
+  const [B, T] = tokens.shape as [number, number];
+  const offsets = iota([B, T], { axis: 1, dtype: "int32" });
+  return start === undefined ? offsets : add(offsets, broadcastTo(expandDims(start, 1), [B, T]));
+}
+
+/** hidden[B,T,D] -> [B,D]: the row of each sequence that `lastIndex` (int32[B]) names. */
+export function selectLast(hidden: Tensor, lastIndex: Tensor): Tensor {
+  const [B, T, D] = hidden.shape as [number, number, number];
+  const rows = add(mul(iota([B], { axis: 0, dtype: "int32" }), T), lastIndex);
+  return gather(reshape(hidden, [B * T, D]), rows);
+}
+
+/** One call of a model's forward pass: hands every dropout its own random stream. */
+export class DropoutStreams {
+  readonly #key: Tensor | undefined;
+  #next = 0;
+
+  constructor(context: ForwardContext | undefined) {
+    this.#key = context?.dropoutKey;
+  }
+
+  /** Takes the next stream; undefined when dropout is off or the rate is 0. */
+  site(rate: number): DropoutSite | undefined {
+    const stream = this.#next++;
+    return this.#key === undefined || rate === 0 ? undefined : { key: this.#key, rate, stream };
+  }
+
+  apply(x: Tensor, rate: number): Tensor {
+    const site = this.site(rate);
+    return site === undefined ? x : dropout(x, site.rate, site.key, { stream: site.stream });
+  }
+}

@@ -1,0 +1,18 @@
+export { type ActivationName, activationNames, activations } from "./activation.ts";
+export { type CausalAttentionOptions, causalAttention, type DropoutSite } from "./attention.ts";
+export { checkInputs, DropoutStreams, positionsOf, selectLast } from "./decoder.ts";
+export { embedding } from "./embedding.ts";
+export { float32 } from "./float32.ts";
+export { conv1d, linear } from "./linear.ts";
+export {
+  callModule,
+  inModule,
+  MODULE_WRAP,
+  type Module,
+  type ModuleWrap,
+  moduleAt,
+  parameter,
+  requiredParameter,
+} from "./module.ts";
+export { layerNorm, rmsNorm } from "./norm.ts";
+export { parseRope, type RopeKeys, type RopeScaling, ropeFrequencies } from "./rope.ts";

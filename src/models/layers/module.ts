@@ -1,0 +1,51 @@
+import { type Tensor, type Tree, withScope } from "../../engine/index.ts";
+
+/**
+ * The subtree of parameters that one layer owns: `{weight, bias}`, or a block of such subtrees. An adapter changes what
+ * a layer computes by setting {@link MODULE_WRAP} on a copy of its subtree; models and trainers do not know.
+ */
+export interface Module {
+  readonly [name: string]: Tree<Tensor>;
+  readonly [MODULE_WRAP]?: ModuleWrap;
+}
+
+/** Key of the function that stands around a layer. A symbol, so that it is no parameter. */
+export const MODULE_WRAP: unique symbol = Symbol("plinth.moduleWrap");
+
+/** Computes a layer's output from its input and from the layer as it would be without the wrap. */
+export type ModuleWrap = (x: Tensor, plain: (x: Tensor) => Tensor) => Tensor;
+
+/** Runs a layer, through its wrap when it has one. Every layer with parameters goes through here. */
+export function callModule(p: Module, x: Tensor, plain: (x: Tensor) => Tensor): Tensor {
+  const wrap = p[MODULE_WRAP];
+  return wrap === undefined ? plain(x) : wrap(x, plain);
+}
+
+/** The subtree at a dotted path: `moduleAt(params, "transformer.h.0.attn")`. Throws naming the path. */
+export function moduleAt(tree: Tree<Tensor>, path: string): Module {
+  let node: unknown = tree;
+  for (const key of path.split(".")) node = (node as Record<string, unknown> | undefined)?.[key];
+  if (typeof node !== "object" || node === null) {
+    throw new Error(`moduleAt: no parameters at "${path}". Fix: pass the tree of every parameter of the model.`);
+  }
+  return node as Module;
+}
+
+/** The tensor called `name` in a module, or undefined. */
+export function parameter(p: Module, name: string): Tensor | undefined {
+  return p[name] as Tensor | undefined;
+}
+
+/** The tensor called `name` in a module. Throws when there is none. */
+export function requiredParameter(p: Module, name: string): Tensor {
+  const tensor = parameter(p, name);
+  if (tensor === undefined) {
+    throw new Error(`layer: expected a parameter "${name}", got [${Object.keys(p).join(", ")}]. Fix: check the path.`);
+  }
+  return tensor;
+}
+
+/** Runs `build` on the subtree at `path`; new nodes carry the path as their scope. */
+export function inModule<T>(tree: Tree<Tensor>, path: string, build: (p: Module) => T): T {
+  return withScope(path, () => build(moduleAt(tree, path)));
+}

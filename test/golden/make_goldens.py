@@ -1,0 +1,202 @@
+"""Golden values of the models from the reference implementation. One command, from the repository's root:
+
+    python test/golden/make_goldens.py
+
+Needs torch, transformers and safetensors (written with torch 2.13.0, transformers 5.23.0, safetensors 0.8.0; the
+versions that made the files are in test/golden/versions.json). Every case is a tiny model with random weights, biases
+and norms, so that a wrong axis, scale or epsilon shows. A case is a folder: the Hugging Face model as `save_pretrained`
+writes it, and golden.safetensors with
+
+    tokens[B,T+1]            inputs are [:, :-1], targets [:, 1:] with -100 where `target_mask` is 0
+    logits.eager, .sdpa      [B,T,V] under both attention implementations of the reference
+    loss, grad.<parameter>   mean cross-entropy over the targets that count, and its gradients (eager)
+    adamw_losses[10]         ten steps on that batch: lr 3e-3, betas 0.9 0.95, eps 1e-8, decay 0.1 on matrices only,
+                             gradients clipped to a global norm of 1
+    packed.*                 three documents packed in one row; logits are those of each document alone
+    padded.*                 the same documents as a right-padded batch; logits from the reference's attention mask
+    decode.*                 greedy continuation with the reference's cache, and the logits of each step
+"""
+
+import json
+import os
+import shutil
+import sys
+
+import torch
+import transformers
+from safetensors import __version__ as safetensors_version
+from safetensors.torch import save_file
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+VOCAB, B, T = 61, 3, 13
+
+GPT2 = dict(vocab_size=VOCAB, n_positions=40, n_embd=24, n_layer=2, n_head=3, bos_token_id=0, eos_token_id=1,
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+LLAMA = dict(vocab_size=VOCAB, hidden_size=24, intermediate_size=36, num_hidden_layers=2, num_attention_heads=6,
+             num_key_value_heads=6, max_position_embeddings=40, bos_token_id=0, eos_token_id=1)
+LLAMA3 = dict(rope_type="llama3", rope_theta=10000.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=24)
+
+CASES = {
+    "gpt2": (GPT2LMHeadModel, GPT2Config(**GPT2)),
+    "gpt2-variant": (GPT2LMHeadModel, GPT2Config(**GPT2 | dict(
+        n_inner=40, activation_function="gelu", layer_norm_epsilon=1e-3, scale_attn_by_inverse_layer_idx=True,
+        scale_attn_weights=False, tie_word_embeddings=False))),
+    "llama": (LlamaForCausalLM, LlamaConfig(**LLAMA)),
+    "llama-gqa": (LlamaForCausalLM, LlamaConfig(**LLAMA | dict(
+        num_key_value_heads=2, head_dim=6, attention_bias=True, mlp_bias=True, tie_word_embeddings=True,
+        rms_norm_eps=1e-3, rope_parameters=dict(rope_type="linear", rope_theta=500.0, factor=2.0)))),
+    "llama3": (LlamaForCausalLM, LlamaConfig(**LLAMA | dict(num_attention_heads=4, num_key_value_heads=1, head_dim=16,
+                                                           rope_parameters=LLAMA3))),
+}
+
+
+def build(model_class, config, seed):
+    torch.manual_seed(seed)
+    model = model_class(config).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.ndim == 1:
+                p.copy_((1.0 if name.endswith("weight") else 0.0) + 0.2 * torch.randn_like(p))
+            else:
+                p.copy_(torch.randn_like(p) * (0.7 if "wte" in name or "wpe" in name or "embed" in name else p.shape[-1] ** -0.5))
+    return model
+
+
+def run(model, implementation, tokens, **more):
+    model.set_attn_implementation(implementation)
+    return model(tokens, **more).logits
+
+
+def mean_loss(model, tokens, targets):
+    logits = run(model, "eager", tokens)
+    return torch.nn.functional.cross_entropy(logits.reshape(-1, VOCAB), targets.reshape(-1), ignore_index=-100)
+
+
+def golden(model):
+    out = {}
+    ids = torch.randint(0, VOCAB, (B, T + 1))
+    mask = (torch.rand(B, T) > 0.2).to(torch.int32)
+    inputs, targets = ids[:, :-1], ids[:, 1:].masked_fill(mask == 0, -100)
+    out["tokens"], out["target_mask"] = ids.to(torch.int32), mask
+    for implementation in ("eager", "sdpa"):
+        with torch.no_grad():
+            out[f"logits.{implementation}"] = run(model, implementation, inputs)
+
+    # Three documents: packed in a row, padded in a batch, and each alone.
+    documents = [ids[0, :5], ids[1, :1], ids[2, :7]]
+    with torch.no_grad():
+        alone = [run(model, "eager", d[None])[0] for d in documents]
+    out["packed.tokens"] = torch.cat(documents)[None].to(torch.int32)
+    out["packed.segments"] = torch.cat([torch.full((len(d),), i) for i, d in enumerate(documents)])[None].to(torch.int32)
+    out["packed.positions"] = torch.cat([torch.arange(len(d)) for d in documents])[None].to(torch.int32)
+    out["packed.logits"] = torch.cat(alone)[None]
+    width = max(len(d) for d in documents)
+    padded = torch.stack([torch.nn.functional.pad(d, (0, width - len(d))) for d in documents])
+    lengths = torch.tensor([len(d) for d in documents])
+    attention_mask = (torch.arange(width)[None] < lengths[:, None]).to(torch.int64)
+    with torch.no_grad():
+        logits = run(model, "sdpa", padded, attention_mask=attention_mask)
+    out["padded.tokens"], out["padded.lengths"] = padded.to(torch.int32), lengths.to(torch.int32)
+    out["padded.logits"] = logits * attention_mask[..., None]
+
+    # Greedy decoding with the reference's cache.
+    tokens, cache, steps, chosen = ids[:2, :6], None, [], []
+    with torch.no_grad():
+        for _ in range(8):
+            result = model(tokens, past_key_values=cache, use_cache=True)
+            cache = result.past_key_values
+            steps.append(result.logits[:, -1])
+            tokens = steps[-1].argmax(-1, keepdim=True)
+            chosen.append(tokens)
+    out["decode.prompt"] = ids[:2, :6].to(torch.int32)
+    out["decode.tokens"] = torch.cat(chosen, dim=1).to(torch.int32)
+    out["decode.logits"] = torch.stack(steps, dim=1)
+
+    loss = mean_loss(model, inputs, targets)
+    model.zero_grad()
+    loss.backward()
+    out["loss"] = loss.detach()
+    for name, p in model.named_parameters():
+        out[f"grad.{name}"] = p.grad.clone()
+
+    # Last, because it changes the weights.
+    named = list(model.named_parameters())
+    optimizer = torch.optim.AdamW(
+        [{"params": [p for _, p in named if p.ndim >= 2], "weight_decay": 0.1},
+         {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0}],
+        lr=3e-3, betas=(0.9, 0.95), eps=1e-8, foreach=False)
+    losses = []
+    for _ in range(10):
+        loss = mean_loss(model, inputs, targets)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    out["adamw_losses"] = torch.tensor(losses)
+    return out
+
+
+def folder(name):
+    path = os.path.join(HERE, name)
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(path)
+    return path
+
+
+def save(model, path, **options):
+    model.save_pretrained(path, **options)
+    for entry in os.scandir(path):
+        if entry.name == "generation_config.json":
+            os.remove(entry)
+        else:
+            os.chmod(entry, 0o644)
+
+
+def save_tensors(tensors, path):
+    save_file({k: v.contiguous() for k, v in tensors.items()}, path)
+    os.chmod(path, 0o644)
+
+
+def main():
+    torch.set_num_threads(1)
+    for seed, (name, (model_class, config)) in enumerate(CASES.items()):
+        model = build(model_class, config, seed)
+        path = folder(name)
+        save(model, path)
+        values = golden(model)
+        save_tensors(values, os.path.join(path, "golden.safetensors"))
+        spread = (values["logits.eager"] - values["logits.sdpa"]).abs().max().item()
+        print(f"{name}: {sum(p.numel() for p in model.parameters())} parameters, eager - sdpa {spread:.1e}, "
+              f"losses {values['adamw_losses'][0]:.4f} -> {values['adamw_losses'][-1]:.4f}", file=sys.stderr)
+
+    # Checkpoints as they come in the wild: bfloat16 in shards; float16 of the bare model, without prefix or head.
+    tokens = torch.randint(0, VOCAB, (2, 9))
+    for name, model, options in (
+        ("llama-bf16-sharded", build(*CASES["llama-gqa"], 7).to(torch.bfloat16), {"max_shard_size": "9KB"}),
+        ("gpt2-f16-bare", build(*CASES["gpt2"], 8).to(torch.float16), {}),
+    ):
+        path = folder(name)
+        save(model.transformer if name == "gpt2-f16-bare" else model, path, **options)
+        with torch.no_grad():
+            logits = run(model.float(), "eager", tokens)
+        save_tensors({"tokens": tokens.to(torch.int32), "logits.eager": logits}, os.path.join(path, "golden.safetensors"))
+
+    # Every element type, an empty tensor and a scalar, in the library's own order.
+    save_file({
+        "b.f32": torch.tensor([[1.5, -2.0, 3.25]]), "a.bf16": torch.tensor([1.0, -0.5]).bfloat16(),
+        "c.f16": torch.tensor([0.25]).half(), "d.i64": torch.tensor([1, -1]), "e.i32": torch.tensor([7, -7, 3], dtype=torch.int32),
+        "f.bool": torch.tensor([True, False, True]), "g.u8": torch.tensor([1, 2, 255], dtype=torch.uint8),
+        "h.f64": torch.tensor([1e-3], dtype=torch.float64), "empty": torch.zeros(0, 4), "scalar": torch.tensor(3.0),
+    }, os.path.join(HERE, "dtypes.safetensors"), metadata={"format": "pt"})
+
+    with open(os.path.join(HERE, "versions.json"), "w") as f:
+        json.dump({"torch": torch.__version__, "transformers": transformers.__version__,
+                   "safetensors": safetensors_version}, f, indent=2)
+        f.write("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+/**
+ * Parity with the reference implementation on tiny random models (test/golden/make_goldens.py). Errors are infinity
+ * norms: largest difference over largest expected magnitude, per tensor.
+ */
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { type Backend, jit, NdArray, type Tensor, unflatten, valueAndGrad } from "../../src/engine/index.ts";
+import { type Cache, type Model, paramsTree } from "../../src/models/index.ts";
+import { adamwLosses, backends, loadGolden, meanLoss, relativeError } from "./support.ts";
+
+const cases = ["gpt2", "gpt2-variant", "llama", "llama-gqa", "llama3"];
+
+interface Golden {
+  readonly model: Model;
+  readonly value: (name: string) => NdArray;
+}
+
+/** Inputs and targets as the reference had them. */
+function batchOf({ value }: Golden): { tokens: NdArray; targets: NdArray } {
+  const ids = value("tokens");
+  const mask = value("target_mask");
+  const [B, T] = mask.shape as [number, number];
+  const at = (b: number, t: number): number => ids.data[b * (T + 1) + t] as number;
+  const cells = Array.from({ length: B * T }, (_, i) => [Math.floor(i / T), i % T] as const);
+  return {
+    tokens: NdArray.int32([B, T], cells.map(([b, t]) => at(b, t))),
+    targets: NdArray.int32([B, T], cells.map(([b, t], i) => (mask.data[i] === 0 ? -100 : at(b, t + 1)))),
+  };
+}
+
+async function logitsOf(
+  { family, config, params }: Model,
+  inputs: { tokens: NdArray; segments?: NdArray; positions?: NdArray },
+  backend: Backend,
+): Promise<NdArray> {
+  type Inputs = { tokens: Tensor; segments?: Tensor; positions?: Tensor };
+  const forward = jit(
+    (tree: Record<string, Tensor>, inputs: Inputs) => family.forward(unflatten(Object.entries(tree)), inputs, config).logits,
+    { backend },
+  );
+  return forward(Object.fromEntries(params), inputs);
+}
+
+/** Greedy ids and the logits they came from, by the cache: the prompt at once, then token by token. */
+async function decodeGreedily(model: Model, prompt: NdArray, steps: number, backend: Backend) {
+  const { family, config } = model;
+  const [B, T] = prompt.shape as [number, number];
+  const vocab = config.vocabSize;
+  const step = jit(
+    (params: Record<string, Tensor>, cache: Cache, inputs: { tokens: Tensor; start: Tensor; lastIndex: Tensor }) => {
+      const { logits, cache: next } = family.forward(unflatten(Object.entries(params)), { ...inputs, cache }, config);
+      return { logits, cache: next as Cache };
+    },
+    { backend, donate: [1] },
+  );
+  const shapes = family.cacheShape(config, B, T + steps);
+  let cache = Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, NdArray.zeros("float32", shape)]));
+  let tokens = prompt;
+  const logits = new Float32Array(B * steps * vocab);
+  const ids = new Int32Array(B * steps);
+  for (let i = 0; i < steps; i++) {
+    const start = i === 0 ? 0 : T + i - 1;
+    const rows = (n: number): NdArray => NdArray.int32([B], new Int32Array(B).fill(n));
+    const inputs = { tokens, start: rows(start), lastIndex: rows((tokens.shape[1] as number) - 1) };
+    const out = await step(Object.fromEntries(model.params), cache, inputs);
+    cache = out.cache as Record<string, NdArray>;
+    for (let b = 0; b < B; b++) {
+      const row = (out.logits.data as Float32Array).subarray(b * vocab, (b + 1) * vocab);
+      logits.set(row, (b * steps + i) * vocab);
+      ids[b * steps + i] = row.indexOf(Math.max(...row));
+    }
+    tokens = NdArray.int32([B, 1], Array.from({ length: B }, (_, b) => ids[b * steps + i] as number));
+  }
+  return { ids, logits: NdArray.float32([B, steps, vocab], logits) };
+}
+
+for (const { name: backendName, backend, skip } of backends) {
+  suite(`golden, ${backendName}`, { skip }, () => {
+    for (const name of cases) {
+      const load = (): Promise<Golden> => loadGolden(name);
+      const on = backend as Backend;
+
+      test(`${name}: logits of both attention implementations`, async () => {
+        const golden = await load();
+        const logits = await logitsOf(golden.model, { tokens: batchOf(golden).tokens }, on);
+        for (const implementation of ["eager", "sdpa"]) {
+          const error = relativeError(logits, golden.value(`logits.${implementation}`));
+          assert.ok(error <= 1e-5, `${implementation}: ${error}`);
+        }
+      });
+
+      test(`${name}: loss and every gradient`, async () => {
+        const golden = await load();
+        const { family, config, params } = golden.model;
+        const step = jit(
+          (flat: Record<string, Tensor>, batch: { tokens: Tensor; targets: Tensor }) =>
+            valueAndGrad((flat: Record<string, Tensor>) =>
+              meanLoss(family.forward(unflatten(Object.entries(flat)), batch, config).logits, batch.targets),
+            )(flat),
+          { backend: on },
+        );
+        const { value, grads } = await step(Object.fromEntries(params), batchOf(golden));
+        assert.ok(relativeError(value, golden.value("loss")) <= 1e-5, `loss ${value.item()}`);
+        assert.equal(Object.keys(grads).length, params.size);
+        for (const [parameter, gradient] of Object.entries(grads)) {
+          const error = relativeError(gradient, golden.value(`grad.${parameter}`));
+          assert.ok(error <= 1e-4, `${parameter}: ${error}`);
+        }
+      });
+
+      test(`${name}: ten AdamW steps`, async () => {
+        const golden = await load();
+        const settings = { lr: 3e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, maxGradNorm: 1 };
+        const losses = await adamwLosses(golden.model, batchOf(golden), { ...settings, steps: 10, backend: on });
+        const expected = golden.value("adamw_losses");
+        losses.forEach((loss, i) => {
+          const e = expected.data[i] as number;
+          assert.ok(Math.abs(loss - e) <= 1e-4 * e, `step ${i}: ${loss}, expected ${e}`);
+        });
+      });
+
+      test(`${name}: packed documents equal each alone`, async () => {
+        const { model, value } = await load();
+        const [tokens, segments, positions] = ["tokens", "segments", "positions"].map((key) => value(`packed.${key}`));
+        const inputs = { tokens, segments, positions } as { tokens: NdArray; segments: NdArray; positions: NdArray };
+        const error = relativeError(await logitsOf(model, inputs, on), value("packed.logits"));
+        assert.ok(error <= 1e-5, `${error}`);
+      });
+
+      test(`${name}: padded batch`, async () => {
+        const { model, value } = await load();
+        const tokens = value("padded.tokens");
+        const logits = await logitsOf(model, { tokens }, on);
+        const [B, T, V] = logits.shape as [number, number, number];
+        const kept = (logits.data as Float32Array).map((x, i) => {
+          const [b, t] = [Math.floor(i / (T * V)), Math.floor(i / V) % T];
+          return t < (value("padded.lengths").data[b] as number) ? x : 0;
+        });
+        const error = relativeError(NdArray.float32([B, T, V], kept), value("padded.logits"));
+        assert.ok(error <= 1e-5, `${error}`);
+      });
+
+      test(`${name}: cached greedy decoding`, async () => {
+        const { model, value } = await load();
+        const expected = value("decode.tokens");
+        const { ids, logits } = await decodeGreedily(model, value("decode.prompt"), expected.shape[1] as number, on);
+        assert.deepEqual([...ids], [...expected.data]);
+        const error = relativeError(logits, value("decode.logits"));
+        assert.ok(error <= 1e-5, `${error}`);
+      });
+    }
+
+    for (const name of ["llama-bf16-sharded", "gpt2-f16-bare"]) {
+      test(`${name}: logits from narrow weights`, async () => {
+        const { model, value } = await loadGolden(name);
+        const error = relativeError(await logitsOf(model, { tokens: value("tokens") }, on), value("logits.eager"));
+        assert.ok(error <= 1e-5, `${error}`);
+      });
+    }
+  });
+}
+
+test("paramsTree has the checkpoint's paths", async () => {
+  const { model } = await loadGolden("gpt2");
+  const tree = paramsTree(model.params) as { transformer: { h: Record<string, { ln_1: { weight: NdArray } }> } };
+  assert.equal(tree.transformer.h["1"]?.ln_1.weight, model.params.get("transformer.h.1.ln_1.weight"));
+});

@@ -1,0 +1,130 @@
+import { join } from "node:path";
+import { packageRoot } from "../../src/base/index.ts";
+import {
+  adamw,
+  add,
+  type Backend,
+  cast,
+  createBackend,
+  crossEntropy,
+  div,
+  jit,
+  minimum,
+  NdArray,
+  notEqual,
+  reshape,
+  scalar,
+  sqrt,
+  square,
+  sum,
+  type Tensor,
+  unflatten,
+  valueAndGrad,
+} from "../../src/engine/index.ts";
+import { loadModel, type Model, readSafetensors } from "../../src/models/index.ts";
+
+export const goldenDir = join(packageRoot(), "test", "golden");
+export const assetsDir = process.env["PLINTH_ASSETS"] ?? join(packageRoot(), "..", "shared", "assets");
+
+/** Both backends; one that this machine cannot run carries the reason. */
+export const backends: readonly { name: string; backend?: Backend; skip: string | false }[] = (
+  ["reference", "native"] as const
+).map((name) => {
+  try {
+    return { name, backend: createBackend(name), skip: false };
+  } catch (error) {
+    return { name, skip: (error as Error).message };
+  }
+});
+
+/** A golden model and the reference's values for it. */
+export async function loadGolden(name: string): Promise<{ model: Model; value: (name: string) => NdArray }> {
+  const dir = join(goldenDir, name);
+  const [model, file] = [await loadModel(dir), await readSafetensors(join(dir, "golden.safetensors"))];
+  return { model, value: (name) => file.array(name) };
+}
+
+/** Largest difference relative to the largest expected magnitude (infinity norms). Both must have the same shape. */
+export function relativeError(actual: NdArray, expected: NdArray): number {
+  if (`${actual.shape}` !== `${expected.shape}`) throw new Error(`shapes ${actual.shape} and ${expected.shape} differ`);
+  let difference = 0;
+  let magnitude = 0;
+  for (let i = 0; i < expected.size; i++) {
+    const e = expected.data[i] as number;
+    difference = Math.max(difference, Math.abs((actual.data[i] as number) - e));
+    magnitude = Math.max(magnitude, Math.abs(e));
+  }
+  return difference / magnitude;
+}
+
+/** Copies, so that an array can be donated or kept. */
+export function copyParams(params: ReadonlyMap<string, NdArray>): Map<string, NdArray> {
+  return new Map([...params].map(([name, array]) => [name, copy(array)]));
+}
+
+function copy(array: NdArray): NdArray {
+  return new NdArray(array.dtype, array.shape, array.data.slice());
+}
+
+/** Mean cross-entropy of logits[B,T,V] over the targets that are not -100. */
+export function meanLoss(logits: Tensor, targets: Tensor): Tensor {
+  const [B, T, V] = logits.shape as [number, number, number];
+  const losses = crossEntropy(reshape(logits, [B * T, V]), reshape(targets, [B * T]), { ignoreIndex: -100 });
+  const counted = cast(notEqual(targets, -100), "float32");
+  return div(sum(losses), sum(counted));
+}
+
+export interface AdamWSettings {
+  readonly lr: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly eps: number;
+  readonly weightDecay: number;
+  readonly maxGradNorm: number;
+}
+
+/** Losses of `steps` AdamW steps on one batch, each taken before its update; decay on matrices only. */
+export async function adamwLosses(
+  { family, config, params }: Model,
+  batch: { readonly tokens: NdArray; readonly targets: NdArray },
+  { steps, backend, ...options }: AdamWSettings & { readonly steps: number; readonly backend: Backend },
+): Promise<number[]> {
+  const specs = family.parameters(config);
+  type Flat = Record<string, Tensor>;
+  const step = jit(
+    (state: { params: Flat; m: Flat; v: Flat }, inputs: { tokens: Tensor; targets: Tensor }, bias: [Tensor, Tensor]) => {
+      const { value, grads } = valueAndGrad((flat: Flat) =>
+        meanLoss(family.forward(unflatten(Object.entries(flat)), { tokens: inputs.tokens }, config).logits, inputs.targets),
+      )(state.params);
+      const squares = Object.values(grads).map((g) => sum(square(g)));
+      const norm = sqrt(squares.reduce((a, b) => add(a, b)));
+      const gradScale = minimum(div(options.maxGradNorm, add(norm, 1e-6)), 1);
+      const next: { params: Flat; m: Flat; v: Flat } = { params: {}, m: {}, v: {} };
+      for (const [name, param] of Object.entries(state.params)) {
+        const [grad, m, v] = [grads, state.m, state.v].map((tree) => tree[name]) as [Tensor, Tensor, Tensor];
+        const weightDecay = specs[name]?.decay === true ? options.weightDecay : 0;
+        const lr = scalar(options.lr);
+        const updated = adamw(
+          { param, grad, m, v, lr, gradScale, biasCorrection1: bias[0], biasCorrection2: bias[1] },
+          { ...options, weightDecay },
+        );
+        next.params[name] = updated.param;
+        next.m[name] = updated.m;
+        next.v[name] = updated.v;
+      }
+      return { loss: value, ...next };
+    },
+    { backend, donate: [0], name: "adamwStep" },
+  );
+  const zeros = (): Record<string, NdArray> =>
+    Object.fromEntries([...params].map(([name, { shape }]) => [name, NdArray.zeros("float32", shape)]));
+  let state = { params: Object.fromEntries(copyParams(params)), m: zeros(), v: zeros() };
+  const losses: number[] = [];
+  for (let i = 1; i <= steps; i++) {
+    const bias: [NdArray, NdArray] = [NdArray.scalar(1 - options.beta1 ** i), NdArray.scalar(1 - options.beta2 ** i)];
+    const { loss, ...next } = await step(state, batch, bias);
+    losses.push(loss.item());
+    state = next;
+  }
+  return losses;
+}
