@@ -9,6 +9,9 @@ export interface Backend {
   readonly name: string;
   /** Plans a graph for this device. Synchronous; throws when the program cannot fit, naming the numbers. */
   compile(graph: Graph): Executable;
+  /** Size of the backend's thread pool, where it has one. May be changed only while nothing runs. */
+  setThreads?(count: number): void;
+  threads?(): number;
 }
 
 /** A graph made ready to run on one backend. */
@@ -19,6 +22,19 @@ export interface Executable {
    * Results are the graph's outputs in order.
    */
   run(inputs: readonly NdArray[]): Promise<NdArray[]>;
+  /** Times every kernel of the runs that follow, from zero. Absent where the backend cannot. */
+  startProfile?(): void;
+  /** Times since {@link startProfile}, one entry per kernel call of the program, in order. */
+  profile?(): readonly ProfileEntry[];
+}
+
+/** Where a program spends its time. */
+export interface ProfileEntry {
+  /** Scope and op. */
+  readonly label: string;
+  readonly kernel: string;
+  readonly seconds: number;
+  readonly calls: number;
 }
 
 /** What is known of a program before its first run. */

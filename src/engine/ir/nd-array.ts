@@ -87,6 +87,11 @@ export class NdArray implements TensorType {
     return new NdArray(dtype, shape, allocateHost(dtype, sizeOf(shape)));
   }
 
+  /** An array on memory that exists already, `byteOffset` bytes into the buffer. Not a copy. */
+  static on(buffer: ArrayBuffer, byteOffset: number, dtype: DType, shape: Shape): NdArray {
+    return new NdArray(dtype, shape, new hostArrayTypes[dtype](buffer, byteOffset, sizeOf(shape)));
+  }
+
   static scalar(value: number, dtype: "float32" | "int32" = "float32"): NdArray {
     return dtype === "float32" ? NdArray.float32([], [value]) : NdArray.int32([], [value]);
   }

@@ -18,6 +18,8 @@ export type VjpRule = (context: {
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
   readonly cotangents: readonly (Tensor | undefined)[];
+  /** Which inputs somebody asked the gradient of; work for the others is wasted. */
+  readonly needed: readonly boolean[];
 }) => readonly (Tensor | undefined)[];
 
 /** Declared by ops that cannot be differentiated, with the reason that `grad` reports. */
@@ -39,6 +41,8 @@ export type Lowering =
       readonly floats?: (node: Node) => readonly number[];
       /** Indices of inputs the kernel reads through arbitrary strides; the others are made row-major first. */
       readonly strided?: readonly number[] | "all";
+      /** Those of the strided inputs whose last axis must be contiguous (stride 1); they are copied otherwise. */
+      readonly unitStride?: readonly number[];
       /** Pairs [output, input] that may share memory when the input dies here or is donated. */
       readonly inPlace?: readonly (readonly [number, number])[];
       /** Scratch bytes shared by all threads. */

@@ -74,6 +74,23 @@ export function withScope<T>(name: string, build: () => T): T {
   }
 }
 
+/** Runs `build` with exactly this scope, as passes do for what replaces a node. */
+export function inScope<T>(scope: string, build: () => T): T {
+  const outer = currentScope;
+  currentScope = scope;
+  try {
+    return build();
+  } finally {
+    currentScope = outer;
+  }
+}
+
+/** The same application on other inputs of the same types: a new node, later than all others. For graph rewriting. */
+export function reapply(node: Node, inputs: readonly Tensor[]): Tensor[] {
+  const copy: Node = { ...node, id: nextNodeId++, inputs };
+  return copy.outputs.map((_, i) => new Tensor(copy, i));
+}
+
 /**
  * Applies an op: infers the output types, records a node and returns its outputs.
  * Throws what the op's `infer` throws, with the scope appended.

@@ -1,0 +1,80 @@
+import { PlinthError } from "../../base/index.ts";
+import { compileProgram } from "../compile/compile-program.ts";
+import { dtypeBytes, type HostArray } from "../ir/dtype.ts";
+import type { Graph } from "../ir/graph.ts";
+import { NdArray } from "../ir/nd-array.ts";
+import { formatShape, sameShape } from "../ir/shape.ts";
+import type { Tensor } from "../ir/tensor.ts";
+import type { Backend, Executable, ExecutableStats, ProfileEntry } from "./backend.ts";
+import { loadNative, type NativeAddon, type NativeProgram } from "./load-native.ts";
+
+/** The C++ engine. Throws what {@link loadNative} throws. */
+export function createNativeBackend(addon: NativeAddon = loadNative()): Backend {
+  return {
+    name: "native",
+    compile: (graph) => new NativeExecutable(addon, graph),
+    setThreads: (count) => addon.setThreads(count),
+    threads: () => addon.threads(),
+  };
+}
+
+class NativeExecutable implements Executable {
+  readonly stats: ExecutableStats;
+  readonly #addon: NativeAddon;
+  readonly #graph: Graph;
+  readonly #program: NativeProgram;
+  readonly #aliases: readonly (number | undefined)[];
+
+  constructor(addon: NativeAddon, graph: Graph) {
+    const { spec, stats } = compileProgram(graph);
+    this.#addon = addon;
+    this.#graph = graph;
+    this.stats = stats;
+    this.#program = addon.createProgram(spec);
+    this.#aliases = spec.outputs.map((output) => output.aliasInput);
+  }
+
+  async run(inputs: readonly NdArray[]): Promise<NdArray[]> {
+    this.#check(inputs);
+    const memory = inputs.map((array) => array.data);
+    const outputs = this.#graph.outputs.map(({ shape, dtype }, i) => {
+      const alias = this.#aliases[i];
+      if (alias === undefined) return NdArray.on(this.#addon.allocate(byteLength(shape, dtype)), 0, dtype, shape);
+      const { buffer, byteOffset } = memory[alias] as HostArray;
+      return NdArray.on(buffer as ArrayBuffer, byteOffset, dtype, shape);
+    });
+    for (const index of this.#graph.donated) (inputs[index] as NdArray).donate();
+    await this.#addon.run(
+      this.#program,
+      memory,
+      outputs.map((array) => array.data),
+    );
+    return outputs;
+  }
+
+  startProfile(): void {
+    this.#addon.profile(this.#program, true);
+  }
+
+  profile(): readonly ProfileEntry[] {
+    return this.#addon.profileResult(this.#program);
+  }
+
+  #check(inputs: readonly NdArray[]): void {
+    if (inputs.length !== this.#graph.inputs.length) {
+      throw new PlinthError(`run: expected ${this.#graph.inputs.length} arrays, got ${inputs.length}`);
+    }
+    inputs.forEach((array, i) => {
+      const { dtype, shape } = this.#graph.inputs[i] as Tensor;
+      if (array.dtype === dtype && sameShape(array.shape, shape)) return;
+      throw new PlinthError(
+        `run: expected ${dtype}${formatShape(shape)} for ${this.#graph.inputNames[i]}, got ${array.dtype}${formatShape(array.shape)}`,
+        "compile the program for this shape",
+      );
+    });
+  }
+}
+
+function byteLength(shape: readonly number[], dtype: NdArray["dtype"]): number {
+  return shape.reduce((size, n) => size * n, dtypeBytes[dtype]);
+}

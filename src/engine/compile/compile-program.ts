@@ -1,0 +1,69 @@
+import type { ExecutableStats } from "../backends/backend.ts";
+import { dtypeBytes, dtypeCode } from "../ir/dtype.ts";
+import type { Graph } from "../ir/graph.ts";
+import { decompose } from "./decompose.ts";
+import { flopsOf } from "./flops.ts";
+import { lower } from "./lower.ts";
+import type { View } from "./lowered.ts";
+import { checkFits } from "./memory-limit.ts";
+import { type MemoryPlan, planMemory } from "./memory-plan.ts";
+import { type Instruction, type Operand, type ProgramSpec, storageCode } from "./program.ts";
+
+/** A graph as a program for the native runner. Throws PlinthError when it cannot fit in memory. */
+export function compileProgram(graph: Graph): { readonly spec: ProgramSpec; readonly stats: ExecutableStats } {
+  const lowered = lower(decompose(graph));
+  const plan = planMemory(lowered, graph.donated);
+  const instructions = plan.steps.map(
+    (step, i): Instruction => ({
+      kernel: step.kernel,
+      inputs: step.inputs.map((view) => operand(view, plan)),
+      outputs: step.outputs.map((view) => operand(view, plan)),
+      ints: step.ints,
+      floats: step.floats,
+      workspaceOffset: plan.workspaceOffsets[i] ?? 0,
+      workspaceBytes: step.workspaceBytes,
+      label: step.label,
+    }),
+  );
+  const spec: ProgramSpec = {
+    arenaBytes: plan.arenaBytes,
+    inputs: lowered.inputs.map(({ bytes }) => ({ bytes })),
+    outputs: plan.outputs,
+    constants: lowered.constants,
+    instructions,
+  };
+  const inputBytes = total(spec.inputs);
+  const outputBytes = total(spec.outputs.filter((output) => output.aliasInput === undefined));
+  const constantBytes = lowered.constants.reduce((sum, data) => sum + data.byteLength, 0);
+  const stats: ExecutableStats = {
+    instructions: instructions.length,
+    arenaBytes: plan.arenaBytes,
+    peakBytes: inputBytes + outputBytes + constantBytes + plan.arenaBytes,
+    flops: plan.steps.reduce((sum, step) => sum + flopsOf(step), 0),
+  };
+  checkFits({ inputBytes, outputBytes, constantBytes, arenaBytes: plan.arenaBytes });
+  return { spec, stats };
+}
+
+function total(buffers: readonly { readonly bytes: number }[]): number {
+  return buffers.reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+function operand(view: View, plan: MemoryPlan): Operand {
+  const place = plan.places.get(view.buffer);
+  const width = dtypeBytes[view.dtype];
+  const where =
+    place === undefined
+      ? { storage: storageCode.constant, index: view.buffer.source?.index ?? 0, base: 0 }
+      : place.kind === "arena"
+        ? { storage: storageCode.arena, index: 0, base: place.offset }
+        : { storage: storageCode[place.kind], index: place.index, base: 0 };
+  return {
+    storage: where.storage,
+    index: where.index,
+    byteOffset: where.base + view.offset * width,
+    dtype: dtypeCode[view.dtype],
+    shape: view.shape,
+    strides: view.strides,
+  };
+}

@@ -1,0 +1,20 @@
+import { sizeOf } from "../ir/shape.ts";
+import type { Step, View } from "./lowered.ts";
+
+/**
+ * Floating-point operations of a step's matrix products (multiply and add count as two). Attention counts the products
+ * it performs: two forward, five backward (it computes the scores again), half of each where causal masking skips them.
+ */
+export function flopsOf(step: Step): number {
+  if (step.kernel === "matmul") {
+    const inner = (step.inputs[0] as View).shape.at(-1) ?? 0;
+    return 2 * sizeOf((step.outputs[0] as View).shape) * inner;
+  }
+  if (step.kernel !== "attention" && step.kernel !== "attention_grad") return 0;
+  const [B = 0, T = 0, H = 0, K = 0] = (step.inputs[0] as View).shape;
+  const S = (step.inputs[1] as View).shape[1] ?? 0;
+  const [causal, hasStart] = step.ints;
+  // With `start` the queries sit at the end of the keys and see nearly all of them.
+  const share = causal === 1 && hasStart !== 1 ? 0.5 : 1;
+  return (step.kernel === "attention" ? 2 : 5) * 2 * B * H * T * S * K * share;
+}

@@ -1,0 +1,25 @@
+export { grad, valueAndGrad } from "./autodiff/index.ts";
+export {
+  type Backend,
+  type BackendName,
+  backendNames,
+  createBackend,
+  defaultBackend,
+  type Executable,
+  type ExecutableStats,
+  type ProfileEntry,
+} from "./backends/index.ts";
+export {
+  type Compiled,
+  type Concrete,
+  type ConcreteResult,
+  type Jitted,
+  type JitOptions,
+  jit,
+  type Specs,
+} from "./compile/jit.ts";
+export { formatBytes } from "./compile/memory-limit.ts";
+export { type HostInfo, hostInfo, type MachineLimits, mapFile, measureLimits } from "./host-info.ts";
+export * from "./ir/index.ts";
+export * from "./ops/index.ts";
+export { flatten, isBranch, mapTree, type Tree, unflatten } from "./tree.ts";
