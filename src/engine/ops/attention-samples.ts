@@ -1,0 +1,82 @@
+import type { OpSample, SampleInput } from "../ir/op.ts";
+
+interface Case {
+  readonly name: string;
+  /** [B, T, S, H, G, K]. */
+  readonly sizes: readonly [number, number, number, number, number, number];
+  readonly causal?: boolean;
+  readonly start?: readonly number[];
+  readonly segments?: readonly [q: readonly number[], k: readonly number[]];
+  readonly window?: number;
+}
+
+const cases: readonly Case[] = [
+  { name: "normal", sizes: [2, 4, 4, 2, 2, 8], causal: true },
+  { name: "all keys, odd", sizes: [1, 7, 5, 3, 3, 13] },
+  { name: "grouped heads", sizes: [2, 5, 5, 6, 2, 4], causal: true },
+  { name: "with a cache", sizes: [2, 1, 9, 4, 2, 8], causal: true, start: [3, 8] },
+  { name: "window", sizes: [1, 9, 9, 2, 1, 4], causal: true, window: 3 },
+  {
+    name: "segments",
+    sizes: [1, 6, 6, 2, 2, 5],
+    causal: true,
+    segments: [
+      [0, 0, 1, 1, 1, 2],
+      [0, 0, 1, 1, 1, 2],
+    ],
+  },
+  {
+    name: "a row that sees nothing",
+    sizes: [1, 3, 4, 2, 1, 4],
+    segments: [
+      [0, 9, 1],
+      [0, 0, 1, 1],
+    ],
+  },
+  {
+    name: "everything at once",
+    sizes: [2, 3, 7, 4, 2, 6],
+    causal: true,
+    start: [2, 4],
+    window: 4,
+    segments: [
+      [1, 1, 2, 3, 3, 3],
+      [0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3],
+    ],
+  },
+  { name: "larger", sizes: [1, 70, 70, 2, 1, 16], causal: true },
+  { name: "empty", sizes: [0, 3, 3, 2, 2, 4], causal: true },
+  { name: "size-1", sizes: [1, 1, 1, 1, 1, 1], causal: true },
+];
+
+function build(c: Case, more: readonly SampleInput[]): OpSample {
+  const [B, T, S, H, G, K] = c.sizes;
+  const kv: SampleInput = { shape: [B, S, G, K], dtype: "float32" };
+  const inputs: SampleInput[] = [{ shape: [B, T, H, K], dtype: "float32" }, kv, kv, ...more];
+  if (c.start !== undefined) inputs.push({ shape: [B], dtype: "int32", values: c.start });
+  if (c.segments !== undefined) {
+    inputs.push({ shape: [B, T], dtype: "int32", values: c.segments[0] });
+    inputs.push({ shape: [B, S], dtype: "int32", values: c.segments[1] });
+  }
+  return {
+    name: c.name,
+    inputs,
+    attrs: {
+      causal: c.causal ?? false,
+      hasStart: c.start !== undefined,
+      hasSegments: c.segments !== undefined,
+      window: c.window ?? 0,
+      scale: 1 / Math.sqrt(K),
+    },
+    tolerance: 1e-4,
+  };
+}
+
+export const attentionSamples: readonly OpSample[] = cases.map((c) => build(c, []));
+
+/** The gradient op on its own: out, lse and dout are independent values, lse large enough to keep weights moderate. */
+export const attentionGradSamples: readonly OpSample[] = cases.map((c) => {
+  const [B, T, , H, , K] = c.sizes;
+  const rows: SampleInput = { shape: [B, T, H, K], dtype: "float32" };
+  return build(c, [rows, { shape: [B, H, T], dtype: "float32", low: 1, high: 3 }, rows]);
+});

@@ -1,0 +1,54 @@
+export { type AdamwInputs, type AdamwOptions, adamw } from "./adamw.ts";
+export { add, div, mul, neg, sub } from "./arithmetic.ts";
+export { type AttentionOptions, attention } from "./attention.ts";
+export { maximum, minimum, pow } from "./binary.ts";
+export { cacheUpdate } from "./cache-update.ts";
+export { cast } from "./cast.ts";
+export {
+  equal,
+  greater,
+  greaterEqual,
+  less,
+  lessEqual,
+  logicalAnd,
+  logicalNot,
+  logicalOr,
+  notEqual,
+} from "./compare.ts";
+export { crossEntropy } from "./cross-entropy.ts";
+export { dropout } from "./dropout.ts";
+export { gather, scatterAdd } from "./gather.ts";
+export { gelu, silu } from "./gelu.ts";
+export { layerNorm } from "./layer-norm.ts";
+export { matmul } from "./matmul.ts";
+export { argmax, max, mean } from "./max.ts";
+export { foldKey, randomBits, randomNormal, randomUniform, type StreamOptions } from "./random.ts";
+export { expandDims, reshape, squeeze } from "./reshape.ts";
+export { rmsNorm } from "./rms-norm.ts";
+export { rope } from "./rope.ts";
+export { select } from "./select.ts";
+export { pad, slice } from "./slice.ts";
+export { logSoftmax, softmax } from "./softmax.ts";
+export { constant, input, iota, scalar, type TensorLike } from "./source.ts";
+export { concat, split } from "./split.ts";
+export { type CustomRule, customGradient, stopGradient } from "./stop-gradient.ts";
+export { broadcastTo, type ReduceOptions, sum } from "./sum.ts";
+export { transpose } from "./transpose.ts";
+export {
+  abs,
+  cos,
+  erf,
+  exp,
+  floor,
+  log,
+  reciprocal,
+  relu,
+  rsqrt,
+  sigmoid,
+  sign,
+  sin,
+  sqrt,
+  square,
+  tanh,
+} from "./unary.ts";
+export { ones, zeros } from "./zeros.ts";
