@@ -1,0 +1,24 @@
+import "./full.ts";
+
+export {
+  type Adaptation,
+  type Adapter,
+  type AdapterOptions,
+  adapterMethods,
+  defineAdapter,
+  findAdapter,
+} from "./adapter.ts";
+export { float32Parameters, modelFiles } from "./full.ts";
+export {
+  initLora,
+  type LinearModule,
+  type Lora,
+  linearModules,
+  loadAdapter,
+  lora,
+  loraScale,
+  withLora,
+} from "./lora.ts";
+export { editLora, type LoraScale } from "./lora-edit.ts";
+export { mergeLora, unmergeLora } from "./merge.ts";
+export { readPeft, writePeft } from "./peft.ts";

@@ -1,0 +1,140 @@
+import { PlinthError } from "../base/index.ts";
+import { HostRandom, NdArray } from "../engine/index.ts";
+import type { Model, ParameterSpec } from "../models/index.ts";
+import { assemblePlain, type Parameters } from "../train/index.ts";
+import { type AdapterOptions, defineAdapter } from "./adapter.ts";
+import { editLora, type LoraScale } from "./lora-edit.ts";
+import { readPeft, writePeft } from "./peft.ts";
+
+/** A low-rank adapter: what PEFT's `adapter_config.json` says of it, and its arrays. */
+export interface Lora {
+  readonly rank: number;
+  readonly alpha: number;
+  readonly dropout: number;
+  readonly rsLora: boolean;
+  /** Last names of the modules it sits on, as PEFT lists them. */
+  readonly targets: readonly string[];
+  /** Where the base model came from. */
+  readonly baseModel?: string | undefined;
+  /** `<module>.lora_A.weight` [rank,in] and `<module>.lora_B.weight` [out,rank]. */
+  readonly params: Parameters;
+}
+
+/** Factor of the low-rank product: alpha / rank, or alpha / sqrt(rank) (Kalajdzievski 2023). */
+export function loraScale({ rank, alpha, rsLora }: Pick<Lora, "rank" | "alpha" | "rsLora">): number {
+  return alpha / (rsLora ? Math.sqrt(rank) : rank);
+}
+
+/** A layer that LoRA can sit on. */
+export interface LinearModule {
+  readonly path: string;
+  readonly in: number;
+  readonly out: number;
+  /** The weight is stored [in, out] (GPT-2), which PEFT calls fan_in_fan_out. */
+  readonly transposed: boolean;
+}
+
+/** The linear layers of a model in the order of its forward pass. */
+export function linearModules(model: Model): LinearModule[] {
+  const specs: Record<string, ParameterSpec> = model.family.parameters(model.config);
+  return Object.entries(specs).flatMap(([name, spec]) => {
+    if ((spec.module !== "linear" && spec.module !== "conv1d") || !name.endsWith(".weight")) return [];
+    const [rows, columns] = spec.shape as [number, number];
+    const transposed = spec.module === "conv1d";
+    const path = name.slice(0, -".weight".length);
+    return [{ path, in: transposed ? rows : columns, out: transposed ? columns : rows, transposed }];
+  });
+}
+
+/** A new adapter that changes nothing yet: A uniform in ±1/sqrt(in), B zero, as PEFT begins. */
+export function initLora(model: Model, options: AdapterOptions): Lora {
+  const { rank = 8, alpha = 2 * rank, dropout = 0, rsLora = false, targets = ["all-linear"], seed = 0 } = options;
+  if (!Number.isInteger(rank) || rank < 1) {
+    throw new PlinthError(`rank: expected a whole number of at least 1, got ${rank}`, "give --rank 8, for example");
+  }
+  if (!(alpha > 0)) throw new PlinthError(`alpha: expected more than 0, got ${alpha}`, "give --alpha 16, for example");
+  if (!(dropout >= 0 && dropout < 1)) {
+    throw new PlinthError(
+      `dropout: expected a rate from 0 to below 1, got ${dropout}`,
+      "give --dropout 0.05, for example",
+    );
+  }
+  const random = new HostRandom(seed);
+  const params: Record<string, NdArray> = {};
+  const modules = selectModules(model, targets);
+  for (const module of modules) {
+    const bound = 1 / Math.sqrt(module.in);
+    const down = Float32Array.from({ length: rank * module.in }, () => bound * (2 * random.uniform() - 1));
+    params[`${module.path}.lora_A.weight`] = NdArray.float32([rank, module.in], down);
+    params[`${module.path}.lora_B.weight`] = NdArray.zeros("float32", [module.out, rank]);
+  }
+  const names = new Set(modules.map(({ path }) => path.slice(path.lastIndexOf(".") + 1)));
+  return { rank, alpha, dropout, rsLora, targets: [...names], baseModel: options.baseModel, params };
+}
+
+/** Modules whose path is a target or ends in one at a dot. Throws PlinthError naming a target that matches nothing. */
+function selectModules(model: Model, targets: readonly string[]): LinearModule[] {
+  const modules = linearModules(model);
+  const leaf = (path: string): string => path.slice(path.lastIndexOf(".") + 1);
+  const available = [...new Set(modules.map(({ path }) => leaf(path)))];
+  const chosen = new Set<LinearModule>();
+  for (const target of targets) {
+    const matching =
+      target === "all-linear"
+        ? modules.filter(({ path }) => leaf(path) !== "lm_head")
+        : modules.filter(({ path }) => path === target || path.endsWith(`.${target}`));
+    if (matching.length === 0) {
+      throw new PlinthError(
+        `targets: no linear layer of this ${model.family.modelType} model is called "${target}"`,
+        `use all-linear, or some of ${available.join(", ")}`,
+      );
+    }
+    for (const module of matching) chosen.add(module);
+  }
+  return modules.filter((module) => chosen.has(module));
+}
+
+/**
+ * Low-rank adaptation (Hu et al. 2021): the model stays as it is, each target layer gets + scale · B A x. The result is
+ * a folder in PEFT's format.
+ */
+export const lora = defineAdapter({
+  method: "lora",
+  summary: "train low-rank additions to linear layers; the result is a small PEFT adapter",
+  adapt(model, options) {
+    const adapter = initLora(model, options);
+    const scale: LoraScale = { scale: loraScale(adapter), dropout: adapter.dropout };
+    return {
+      trainable: adapter.params,
+      frozen: Object.fromEntries(model.params),
+      assemble: (trainable, frozen, key) => editLora(assemblePlain(trainable, frozen, key), scale, key),
+      decay: () => true,
+      files: {
+        save: (params, folder) => writePeft({ ...adapter, params }, linearModules(model), folder),
+        load: async (folder) => (await readPeft(folder, linearModules(model))).params,
+      },
+    };
+  },
+});
+
+/** Reads a PEFT adapter and puts it on a model: the model given is left as it is. Throws PlinthError if it does not fit. */
+export async function loadAdapter(model: Model, folder: string): Promise<Model> {
+  return withLora(model, await readPeft(folder, linearModules(model)));
+}
+
+/**
+ * The model with an adapter on it, to generate and evaluate like any other: the adapter's arrays are among its
+ * parameters and its family's forward pass runs on the edited tree. To save weights that stand alone, merge first.
+ */
+export function withLora(model: Model, adapter: Lora): Model {
+  const { family } = model;
+  const scale: LoraScale = { scale: loraScale(adapter), dropout: 0 };
+  return {
+    ...model,
+    params: new Map([...model.params, ...Object.entries(adapter.params)]),
+    family: {
+      ...family,
+      forward: (params, inputs, config, context) => family.forward(editLora(params, scale), inputs, config, context),
+    },
+  };
+}

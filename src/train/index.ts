@@ -1,0 +1,36 @@
+export { type CheckpointInfo, listCheckpoints, type RunState, readRunState } from "./checkpoint.ts";
+export { HeldOutMeasure } from "./held-out.ts";
+export {
+  type Assemble,
+  assemblePlain,
+  causalLm,
+  causalLmBatch,
+  ignoreIndex,
+  type TokenBatch,
+} from "./objectives/causal-lm.ts";
+export {
+  createOptimizer,
+  defineOptimizer,
+  type Optimizer,
+  type OptimizerDefinition,
+  optimizerNames,
+  type UpdateContext,
+} from "./optimizers/index.ts";
+export { defineSchedule, findSchedule, type Schedule, type ScheduleOptions, scheduleNames } from "./schedules/index.ts";
+export { SpikeDetector } from "./spike.ts";
+export { type StepOptions, type StepResult, TrainStep } from "./step.ts";
+export { train } from "./train.ts";
+export type {
+  HeldOut,
+  JsonValue,
+  LossFunction,
+  ModelFiles,
+  Parameters,
+  SpikeOptions,
+  StepEvent,
+  TrainBatch,
+  TrainData,
+  TrainEvent,
+  TrainOptions,
+  TrainResult,
+} from "./types.ts";

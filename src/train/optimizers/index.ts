@@ -1,0 +1,10 @@
+import "./adamw.ts";
+
+export {
+  createOptimizer,
+  defineOptimizer,
+  type Optimizer,
+  type OptimizerDefinition,
+  optimizerNames,
+  type UpdateContext,
+} from "./optimizer.ts";

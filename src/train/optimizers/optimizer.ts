@@ -1,0 +1,68 @@
+import { nearestName, PlinthError } from "../../base/index.ts";
+import type { Tensor } from "../../engine/index.ts";
+
+/**
+ * An update rule. Everything that changes from step to step reaches the program as a runtime scalar, so that a run
+ * compiles once.
+ */
+export interface Optimizer {
+  /** State arrays kept per parameter, each float32 of the parameter's shape and starting at zero. */
+  readonly slots: readonly string[];
+  /** Values of this step beside the learning rate; `step` counts from 1. The same names at every step. */
+  scalars(step: number): Readonly<Record<string, number>>;
+  /** Builds the update of one parameter. */
+  update(context: UpdateContext): { readonly param: Tensor; readonly slots: Readonly<Record<string, Tensor>> };
+}
+
+export interface UpdateContext {
+  readonly param: Tensor;
+  /** Gradient of the summed loss; multiply by `gradScale` to get the clipped gradient of the mean loss. */
+  readonly grad: Tensor;
+  readonly gradScale: Tensor;
+  readonly slots: Readonly<Record<string, Tensor>>;
+  readonly lr: Tensor;
+  readonly scalars: Readonly<Record<string, Tensor>>;
+  /** Whether weight decay applies (false for norms and biases). */
+  readonly decay: boolean;
+}
+
+export interface OptimizerDefinition {
+  readonly name: string;
+  /** Option names and their defaults, all numbers. */
+  readonly defaults: Readonly<Record<string, number>>;
+  create(options: Readonly<Record<string, number>>): Optimizer;
+}
+
+const registry = new Map<string, OptimizerDefinition>();
+
+/** Registers an optimiser. Throws when the name is taken. */
+export function defineOptimizer(definition: OptimizerDefinition): OptimizerDefinition {
+  if (registry.has(definition.name)) throw new Error(`defineOptimizer: "${definition.name}" is defined twice.`);
+  registry.set(definition.name, definition);
+  return definition;
+}
+
+export function optimizerNames(): string[] {
+  return [...registry.keys()];
+}
+
+/** Makes an optimiser by name. Throws PlinthError naming an unknown name or option and the nearest known one. */
+export function createOptimizer(name: string, options: Readonly<Record<string, number>> = {}): Optimizer {
+  const definition = registry.get(name);
+  if (definition === undefined) {
+    const near = nearestName(name, registry.keys());
+    throw new PlinthError(
+      `optimizer "${name}" is not known`,
+      `use ${near === undefined ? `one of ${optimizerNames().join(", ")}` : `"${near}"`}`,
+    );
+  }
+  for (const key of Object.keys(options)) {
+    if (key in definition.defaults) continue;
+    const known = Object.keys(definition.defaults);
+    throw new PlinthError(
+      `optimizer ${name} has no option "${key}"`,
+      `use ${nearestName(key, known) ?? `one of ${known.join(", ")}`}`,
+    );
+  }
+  return definition.create({ ...definition.defaults, ...options });
+}

@@ -1,0 +1,268 @@
+import {
+  add,
+  type Backend,
+  cast,
+  concat,
+  div,
+  type ExecutableStats,
+  foldKey,
+  jit,
+  maximum,
+  minimum,
+  mul,
+  NdArray,
+  reshape,
+  sqrt,
+  square,
+  sum,
+  type Tensor,
+  type TensorType,
+  valueAndGrad,
+} from "../engine/index.ts";
+import type { Optimizer } from "./optimizers/index.ts";
+import type { LossFunction, Parameters, TrainBatch } from "./types.ts";
+
+/** State arrays of the optimiser: slot name, then parameter name. */
+export type Slots = Readonly<Record<string, Parameters>>;
+
+export interface StepOptions {
+  readonly loss: LossFunction;
+  readonly optimizer: Optimizer;
+  readonly clipNorm: number;
+  readonly decay: (name: string) => boolean;
+  readonly accumulate: number;
+  readonly seed: number;
+  readonly backend?: Backend | undefined;
+}
+
+export interface StepResult {
+  /** Mean per target token, in nats, before the update. */
+  readonly loss: number;
+  readonly tokenCount: number;
+  /** Global norm of the gradient of the mean loss, before clipping. */
+  readonly gradNorm: number;
+  /** First parameter whose gradient is not finite. */
+  readonly badParameter: string | undefined;
+}
+
+/** The programs of a run and its cost, known before anything is allocated. */
+export interface CompiledStep {
+  /** Of a whole step, all micro-batches. */
+  readonly flops: number;
+  readonly peakBytes: number;
+}
+
+type Named = Readonly<Record<string, Tensor>>;
+interface Accumulated {
+  readonly grads: Named;
+  readonly lossSum: Tensor;
+  readonly tokenCount: Tensor;
+}
+
+/**
+ * The training step as programs. Without accumulation it is one program and one call: forward, backward, norm, clipping
+ * and update. With accumulation, every micro-batch but the last adds its summed gradients to donated buffers, and the
+ * last one applies; sums are divided by the number of target tokens of all of them, so the result is that of one
+ * large batch. Parameters and optimiser state are donated: updated in place.
+ */
+export class TrainStep {
+  readonly #options: StepOptions;
+  readonly #names: readonly string[];
+  readonly #update;
+  readonly #updateAccumulated;
+  readonly #accumulate;
+  readonly #key: NdArray;
+  #accumulated: { grads: Parameters; lossSum: NdArray; tokenCount: NdArray } | undefined;
+  trainable: Parameters;
+  readonly frozen: Parameters;
+  slots: Slots = {};
+
+  constructor(trainable: Parameters, frozen: Parameters, options: StepOptions) {
+    this.trainable = trainable;
+    this.frozen = frozen;
+    this.#options = options;
+    this.#names = Object.keys(trainable);
+    this.#key = NdArray.int32([2], [options.seed | 0, Math.floor(options.seed / 2 ** 32) | 0]);
+    const backend = options.backend === undefined ? {} : { backend: options.backend };
+    const { loss } = options;
+
+    const lossAndGrads = (trainable: Named, frozen: Named, batch: Named, scalars: Named): Accumulated => {
+      const { key, micro } = scalars as Record<"key" | "micro", Tensor>;
+      const { value, grads, aux } = valueAndGrad(
+        (parameters: Named) => {
+          const { lossSum, tokenCount } = loss(parameters, frozen, batch, foldKey(key, micro));
+          return [lossSum, tokenCount] as const;
+        },
+        { hasAux: true },
+      )(trainable);
+      return { grads, lossSum: value, tokenCount: aux };
+    };
+
+    const apply = (trainable: Named, slots: Readonly<Record<string, Named>>, total: Accumulated, scalars: Named) => {
+      const perToken = div(1, maximum(total.tokenCount, 1));
+      const squares = concat(
+        this.#names.map((name) => reshape(sumOfSquares(total.grads[name] as Tensor), [1])),
+        { axis: 0 },
+      );
+      const gradNorm = mul(sqrt(sum(squares)), perToken);
+      const clip = minimum(div(options.clipNorm, add(gradNorm, 1e-6)), 1);
+      const gradScale = Number.isFinite(options.clipNorm) ? mul(perToken, clip) : perToken;
+      const newTrainable: Record<string, Tensor> = {};
+      const newSlots: Record<string, Record<string, Tensor>> = Object.fromEntries(
+        options.optimizer.slots.map((slot) => [slot, {}]),
+      );
+      for (const name of this.#names) {
+        const updated = options.optimizer.update({
+          param: trainable[name] as Tensor,
+          grad: total.grads[name] as Tensor,
+          gradScale,
+          slots: Object.fromEntries(options.optimizer.slots.map((slot) => [slot, slots[slot]?.[name] as Tensor])),
+          lr: scalars.lr as Tensor,
+          scalars,
+          decay: options.decay(name),
+        });
+        newTrainable[name] = updated.param;
+        for (const slot of options.optimizer.slots) {
+          (newSlots[slot] as Record<string, Tensor>)[name] = updated.slots[slot] as Tensor;
+        }
+      }
+      const { lossSum, tokenCount } = total;
+      return { trainable: newTrainable, slots: newSlots, lossSum, tokenCount, gradNorm, squares };
+    };
+
+    this.#update = jit(
+      (trainable: Named, slots: Readonly<Record<string, Named>>, frozen: Named, batch: Named, scalars: Named) =>
+        apply(trainable, slots, lossAndGrads(trainable, frozen, batch, scalars), scalars),
+      { donate: [0, 1], name: "train step", ...backend },
+    );
+    this.#updateAccumulated = jit(
+      (
+        trainable: Named,
+        slots: Readonly<Record<string, Named>>,
+        frozen: Named,
+        batch: Named,
+        scalars: Named,
+        before: Accumulated,
+      ) => apply(trainable, slots, addTotals(before, lossAndGrads(trainable, frozen, batch, scalars)), scalars),
+      { donate: [0, 1], name: "train step (last micro-batch)", ...backend },
+    );
+    this.#accumulate = jit(
+      (before: Accumulated, trainable: Named, frozen: Named, batch: Named, scalars: Named) =>
+        addTotals(before, lossAndGrads(trainable, frozen, batch, scalars), scalars.keep as Tensor),
+      { donate: [0], name: "train step (accumulate)", ...backend },
+    );
+  }
+
+  /** Traces and compiles for batches like this one. Throws PlinthError when the run cannot fit in memory. */
+  compile(batch: TrainBatch): CompiledStep {
+    const like = (array: TensorType): TensorType => ({ shape: array.shape, dtype: array.dtype });
+    const named = (arrays: Readonly<Record<string, TensorType>>) =>
+      Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, like(array)]));
+    const trainable = named(this.trainable);
+    const slots = Object.fromEntries(this.#options.optimizer.slots.map((slot) => [slot, trainable]));
+    const frozen = named(this.frozen);
+    const arrays = named(batch.arrays);
+    const scalars = named(this.#scalars(1, 0, 0));
+    if (this.#options.accumulate === 1) {
+      return cost(this.#update.compile(trainable, slots, frozen, arrays, scalars).stats, 1);
+    }
+    const scalar: TensorType = { shape: [], dtype: "float32" };
+    const before = { grads: trainable, lossSum: scalar, tokenCount: scalar };
+    const first = this.#accumulate.compile(before, trainable, frozen, arrays, named(this.#scalars(1, 0, 0, 0)));
+    const last = this.#updateAccumulated.compile(trainable, slots, frozen, arrays, scalars, before);
+    return {
+      flops: cost(first.stats, this.#options.accumulate - 1).flops + last.stats.flops,
+      peakBytes: Math.max(first.stats.peakBytes, last.stats.peakBytes),
+    };
+  }
+
+  /** Programs compiled so far. */
+  get programs(): number {
+    return this.#update.programs + this.#updateAccumulated.programs + this.#accumulate.programs;
+  }
+
+  /** Fresh optimiser state. */
+  initialiseSlots(): void {
+    this.slots = Object.fromEntries(
+      this.#options.optimizer.slots.map((slot) => [
+        slot,
+        Object.fromEntries(
+          Object.entries(this.trainable).map(([name, array]) => [name, NdArray.zeros("float32", array.shape)]),
+        ),
+      ]),
+    );
+  }
+
+  /** One step over its micro-batches. `step` counts from 1. */
+  async run(step: number, lr: number, batches: readonly TrainBatch[]): Promise<StepResult> {
+    for (const [i, batch] of batches.slice(0, -1).entries()) {
+      // `keep` 0 forgets the previous step's sums, so the buffers never need clearing.
+      const scalars = this.#scalars(step, i, lr, i === 0 ? 0 : 1);
+      const before = this.#accumulated ?? this.#zeroTotals();
+      this.#accumulated = await this.#accumulate(before, this.trainable, this.frozen, batch.arrays, scalars);
+    }
+    const last = batches.at(-1) as TrainBatch;
+    const scalars = this.#scalars(step, batches.length - 1, lr);
+    const result =
+      this.#accumulated === undefined
+        ? await this.#update(this.trainable, this.slots, this.frozen, last.arrays, scalars)
+        : await this.#updateAccumulated(
+            this.trainable,
+            this.slots,
+            this.frozen,
+            last.arrays,
+            scalars,
+            this.#accumulated,
+          );
+    this.trainable = result.trainable;
+    this.slots = result.slots;
+    const tokenCount = (await result.tokenCount.read())[0] as number;
+    const squares = await result.squares.read();
+    const bad = squares.findIndex((x) => !Number.isFinite(x));
+    return {
+      loss: ((await result.lossSum.read())[0] as number) / Math.max(1, tokenCount),
+      tokenCount,
+      gradNorm: (await result.gradNorm.read())[0] as number,
+      badParameter: bad < 0 ? undefined : this.#names[bad],
+    };
+  }
+
+  #scalars(step: number, micro: number, lr: number, keep?: number): Record<string, NdArray> {
+    const own = this.#options.optimizer.scalars(step);
+    return {
+      key: this.#key,
+      micro: NdArray.scalar((step - 1) * this.#options.accumulate + micro, "int32"),
+      lr: NdArray.scalar(lr),
+      ...Object.fromEntries(Object.entries(own).map(([name, value]) => [name, NdArray.scalar(value)])),
+      ...(keep === undefined ? {} : { keep: NdArray.scalar(keep) }),
+    };
+  }
+
+  #zeroTotals(): { grads: Parameters; lossSum: NdArray; tokenCount: NdArray } {
+    const grads = Object.fromEntries(
+      Object.entries(this.trainable).map(([name, array]) => [name, NdArray.zeros("float32", array.shape)]),
+    );
+    return { grads, lossSum: NdArray.scalar(0), tokenCount: NdArray.scalar(0) };
+  }
+}
+
+function addTotals(before: Accumulated, now: Accumulated, keep?: Tensor): Accumulated {
+  const plus = (a: Tensor, b: Tensor): Tensor => add(keep === undefined ? a : mul(a, keep), b);
+  return {
+    grads: Object.fromEntries(
+      Object.entries(before.grads).map(([name, grad]) => [name, plus(grad, now.grads[name] as Tensor)]),
+    ),
+    lossSum: plus(before.lossSum, now.lossSum),
+    tokenCount: plus(before.tokenCount, now.tokenCount),
+  };
+}
+
+/** Rows first: the large reduction then has many outputs to spread over the threads. */
+function sumOfSquares(grad: Tensor): Tensor {
+  const squares = square(cast(grad, "float32"));
+  return grad.rank > 1 ? sum(sum(squares, { axes: [-1] })) : sum(squares);
+}
+
+function cost(stats: ExecutableStats, runs: number): CompiledStep {
+  return { flops: stats.flops * runs, peakBytes: stats.peakBytes };
+}
