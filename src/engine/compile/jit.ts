@@ -4,6 +4,7 @@ import { defaultBackend } from "../backends/index.ts";
 import type { Graph } from "../ir/graph.ts";
 import { NdArray } from "../ir/nd-array.ts";
 import type { Tensor, TensorType } from "../ir/tensor.ts";
+import type { Tree } from "../tree.ts";
 import { flattenArguments } from "./signature.ts";
 import { simplify } from "./simplify.ts";
 import { type Trace, trace } from "./trace.ts";
@@ -13,13 +14,22 @@ export type Concrete<T> = ReplaceTensors<T, NdArray>;
 /** A tree type with every symbolic tensor replaced by its shape and element type. */
 export type Specs<T> = ReplaceTensors<T, TensorType>;
 
-type ReplaceTensors<T, With> = T extends Tensor ? With : T extends object ? { [K in keyof T]: ReplaceTensors<T[K], With> } : T;
+// The recursive Tree is replaced as a whole: expanding it would never end.
+type ReplaceTensors<T, With> = [Tree<Tensor>] extends [T]
+  ? Tree<With>
+  : T extends Tensor
+    ? With
+    : T extends object
+      ? { [K in keyof T]: ReplaceTensors<T[K], With> }
+      : T;
 /** Results: numbers come back as scalars, because the traced function's numbers are promoted. */
-export type ConcreteResult<T> = T extends Tensor | number
-  ? NdArray
-  : T extends object
-    ? { [K in keyof T]: ConcreteResult<T[K]> }
-    : T;
+export type ConcreteResult<T> = [Tree<Tensor>] extends [T]
+  ? Tree<NdArray>
+  : T extends Tensor | number
+    ? NdArray
+    : T extends object
+      ? { [K in keyof T]: ConcreteResult<T[K]> }
+      : T;
 
 export interface JitOptions {
   /** Positions of arguments whose arrays are consumed: their memory is reused for the outputs. */

@@ -1,5 +1,5 @@
 import { PlinthError } from "../../base/index.ts";
-import type { Graph } from "../ir/graph.ts";
+import { type Graph, topologicalOrder } from "../ir/graph.ts";
 import { Tensor, type TensorType } from "../ir/tensor.ts";
 import { input, scalar } from "../ops/source.ts";
 import { isBranch } from "../tree.ts";
@@ -45,7 +45,19 @@ export function trace(
   }
   const outputs: Tensor[] = [];
   const template = mapOutputs(result, options.name, (tensor) => outputs.push(tensor) - 1);
+  checkInputs(outputs, inputs, options.name);
   return { graph: { inputs, inputNames, outputs, donated }, rebuild: (values) => fillTemplate(template, values) };
+}
+
+function checkInputs(outputs: readonly Tensor[], inputs: readonly Tensor[], name: string): void {
+  const own = new Set(inputs.map((tensor) => tensor.node));
+  for (const node of topologicalOrder(outputs)) {
+    if (node.op.name !== "input" || own.has(node)) continue;
+    throw new PlinthError(
+      `${name}: the traced function uses ${String(node.attrs["name"] ?? "an input")}, which belongs to another trace`,
+      "pass it as an argument; symbolic tensors live only inside the function that they were traced for",
+    );
+  }
 }
 
 class Slot {

@@ -1,0 +1,52 @@
+import type { Graph } from "../ir/graph.ts";
+import { NdArray } from "../ir/nd-array.ts";
+import { type AttrValue, type Node, reapply, type Tensor } from "../ir/tensor.ts";
+import { rewriteGraph } from "./rewrite.ts";
+
+/**
+ * Computes equal things once: nodes of the same op, attributes and inputs become one. Random ops too: their values are
+ * a function of key and stream.
+ */
+export function mergeCommonSubexpressions(graph: Graph): Graph {
+  const keys = new AttrKeys();
+  const known = new Map<string, readonly Tensor[]>();
+  return rewriteGraph(graph, (node, inputs) => {
+    const key = `${node.op.name}|${inputs.map((tensor) => `${tensor.node.id}.${tensor.index}`).join(",")}|${keys.of(node)}`;
+    const same = known.get(key);
+    if (same !== undefined) return same;
+    const outputs = reapply(node, inputs);
+    known.set(key, outputs);
+    return outputs;
+  });
+}
+
+const maxComparedElements = 256;
+
+/** Text that is equal exactly for attributes of equal meaning. */
+class AttrKeys {
+  readonly #identities = new Map<unknown, number>();
+
+  of(node: Node): string {
+    let text = "";
+    for (const [key, value] of Object.entries(node.attrs)) if (value !== undefined) text += `${key}=${this.#key(value)};`;
+    return text;
+  }
+
+  #key(value: AttrValue): string {
+    if (typeof value === "number") return Object.is(value, -0) ? "-0" : String(value);
+    if (typeof value === "string") return JSON.stringify(value);
+    if (typeof value === "boolean" || value === null || value === undefined) return String(value);
+    if (Array.isArray(value)) return `[${value.map((item) => this.#key(item as AttrValue)).join(",")}]`;
+    if (value instanceof NdArray && value.size <= maxComparedElements) {
+      const { buffer, byteOffset, byteLength } = value.data;
+      return `${value.dtype}[${value.shape.join(",")}]${Buffer.from(buffer, byteOffset, byteLength).toString("base64")}`;
+    }
+    // Large arrays, functions and anything else are equal only to themselves.
+    let identity = this.#identities.get(value);
+    if (identity === undefined) {
+      identity = this.#identities.size;
+      this.#identities.set(value, identity);
+    }
+    return `#${identity}`;
+  }
+}
