@@ -73,6 +73,7 @@ const writeFixes: Readonly<Record<string, readonly [problem: string, fix: string
   EACCES: ["permission denied", "choose a folder that you may write to with --out"],
   EPERM: ["operation not permitted", "choose a folder that you may write to with --out"],
   ENOTDIR: ["a part of the path is a file, not a folder", "choose another folder with --out"],
+  EEXIST: ["a part of the path is a file, not a folder", "choose another folder with --out"],
   EFBIG: ["the file is too large for this file system", "choose another folder with --out"],
 };
 

@@ -76,9 +76,9 @@ async function decodeGreedily(model: Model, prompt: NdArray, steps: number, back
 
 for (const { name: backendName, backend, skip } of backends) {
   suite(`golden, ${backendName}`, { skip }, () => {
+    const on = backend as Backend;
     for (const name of cases) {
       const load = (): Promise<Golden> => loadGolden(name);
-      const on = backend as Backend;
 
       test(`${name}: logits of both attention implementations`, async () => {
         const golden = await load();
