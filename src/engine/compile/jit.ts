@@ -42,9 +42,9 @@ export interface JitOptions {
 
 /** A function compiled once per input signature. Call it with trees of NdArray. */
 export interface Jitted<A extends readonly unknown[], R> {
-  (...args: Concrete<A>): Promise<ConcreteResult<R>>;
+  (...args: { [K in keyof A]: Concrete<A[K]> }): Promise<ConcreteResult<R>>;
   /** Traces and compiles for shapes and element types (trees of `TensorType` or NdArray) without running. */
-  compile(...specs: Specs<A>): Compiled<A, R>;
+  compile(...specs: { [K in keyof A]: Specs<A[K]> }): Compiled<A, R>;
   /** Number of programs compiled so far, one per input signature. */
   readonly programs: number;
 }
@@ -55,7 +55,7 @@ export interface Compiled<A extends readonly unknown[], R> {
   /** As traced and simplified; print it with `printGraph`. */
   readonly graph: Graph;
   readonly executable: Executable;
-  run(...args: Concrete<A>): Promise<ConcreteResult<R>>;
+  run(...args: { [K in keyof A]: Concrete<A[K]> }): Promise<ConcreteResult<R>>;
 }
 
 interface Program {
