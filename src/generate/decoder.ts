@@ -1,16 +1,10 @@
 import { PlinthError } from "../base/index.ts";
-import { type Backend, concat, gather, jit, NdArray, pad, type Tensor, type Tree, unflatten } from "../engine/index.ts";
+import { type Backend, concat, gather, jit, NdArray, pad, type Tensor, unflatten } from "../engine/index.ts";
 import type { Model } from "../models/index.ts";
-import type { AdapterEdit } from "./adapter.ts";
 import { bucketLength, prefillChunks } from "./buckets.ts";
 
 type Arrays = Readonly<Record<string, NdArray>>;
 type Tensors = Readonly<Record<string, Tensor>>;
-
-export interface DecoderOptions {
-  readonly backend?: Backend | undefined;
-  readonly adapter?: AdapterEdit | undefined;
-}
 
 /** Keys and values of a batch of texts, and where each text stands. Consumed by {@link Decoder.step}. */
 export interface DecoderState {
@@ -35,14 +29,12 @@ export interface StepResult {
 export class Decoder {
   readonly context: number;
   readonly #model: Model;
-  readonly #extra: Arrays;
   readonly #programs: ReturnType<typeof createPrograms>;
 
-  constructor(model: Model, options: DecoderOptions = {}) {
+  constructor(model: Model, backend?: Backend) {
     this.#model = model;
     this.context = model.config.contextLength;
-    this.#extra = options.adapter?.parameters ?? {};
-    this.#programs = createPrograms(model, options);
+    this.#programs = createPrograms(model, backend);
   }
 
   /** Programs of the model compiled so far (a decoding loop adds none after its first token). */
@@ -134,7 +126,7 @@ export class Decoder {
     state: DecoderState,
     inputs: { tokens: NdArray; start: NdArray; lastIndex: NdArray },
   ): Promise<StepResult> {
-    const out = await this.#programs.forward(Object.fromEntries(this.#model.params), this.#extra, state.cache, inputs);
+    const out = await this.#programs.forward(Object.fromEntries(this.#model.params), state.cache, inputs);
     const values = (await out.logits.read()) as Float32Array;
     const width = values.length / state.rows;
     const logits = Array.from({ length: state.rows }, (_, i) => values.subarray(i * width, (i + 1) * width));
@@ -142,16 +134,16 @@ export class Decoder {
   }
 }
 
-function createPrograms(model: Model, { backend, adapter }: DecoderOptions) {
+function createPrograms(model: Model, backend: Backend | undefined) {
   const options = backend === undefined ? {} : { backend };
   type Inputs = { readonly tokens: Tensor; readonly start: Tensor; readonly lastIndex: Tensor };
-  const forward = (params: Tensors, extra: Tensors, cache: Tensors, inputs: Inputs) => {
-    const out = model.family.forward(editedTree(params, extra, adapter?.edit), { ...inputs, cache }, model.config);
+  const forward = (params: Tensors, cache: Tensors, inputs: Inputs) => {
+    const out = model.family.forward(unflatten(Object.entries(params)), { ...inputs, cache }, model.config);
     if (out.cache === undefined) throw new Error(`${model.family.modelType}: forward gave back no cache.`);
     return { logits: out.logits, cache: out.cache };
   };
   return {
-    forward: jit(forward, { donate: [2], ...options, name: "generate" }),
+    forward: jit(forward, { donate: [1], ...options, name: "generate" }),
     join: jit((caches: readonly Tensors[]) => {
       const parts = (name: string) => caches.map((cache) => cache[name] as Tensor);
       return mapRecord(caches[0] as Tensors, (_, name) => concat(parts(name), { axis: 0 }));
@@ -165,28 +157,17 @@ function createPrograms(model: Model, { backend, adapter }: DecoderOptions) {
   };
 }
 
-/** The parameter tree that the model's forward pass reads, with the adapter in it. */
-export function editedTree(params: Tensors, extra: Tensors, edit: AdapterEdit["edit"] | undefined): Tree<Tensor> {
-  const tree = unflatten(Object.entries(params));
-  return edit === undefined ? tree : edit(tree, extra);
-}
-
 function mapRecord<T, U>(record: Readonly<Record<string, T>>, fn: (value: T, name: string) => U): Record<string, U> {
   return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, fn(value, name)]));
 }
 
-const decoders = new WeakMap<Model, { options: DecoderOptions; decoder: Decoder }[]>();
+const decoders = new WeakMap<Model, Map<Backend | undefined, Decoder>>();
 
-/** The decoder of a model, made once per model, backend and adapter so that its programs are shared between calls. */
-export function decoderFor(
-  model: Model,
-  options: DecoderOptions = {},
-): Decoder {
-  const made = decoders.get(model) ?? [];
+/** The decoder of a model, made once per model and backend so that its programs are shared between calls. */
+export function decoderFor(model: Model, backend?: Backend): Decoder {
+  const made = decoders.get(model) ?? new Map<Backend | undefined, Decoder>();
   decoders.set(model, made);
-  const known = made.find((d) => d.options.backend === options.backend && d.options.adapter === options.adapter);
-  if (known !== undefined) return known.decoder;
-  const decoder = new Decoder(model, options);
-  made.push({ options: { backend: options.backend, adapter: options.adapter }, decoder });
+  const decoder = made.get(backend) ?? new Decoder(model, backend);
+  made.set(backend, decoder);
   return decoder;
 }

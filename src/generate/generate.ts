@@ -1,8 +1,9 @@
 import type { Model } from "../models/index.ts";
 import { bucketRows } from "./buckets.ts";
 import { type Decoder, decoderFor, type DecoderState } from "./decoder.ts";
-import type { EndEvent, GenerateEvent, GenerateOptions, Generation, Prompt, TokenEvent } from "./options.ts";
-import { Request } from "./request.ts";
+import type { GenerateEvent, GenerateOptions, Generation, Prompt, TokenEvent } from "./options.ts";
+import { resolvePrompts } from "./prompts.ts";
+import { decodeKnown, Request } from "./request.ts";
 import { scoreSequences } from "./score.ts";
 
 /** Tokens of room the cache starts with; it grows when texts get longer than that. */
@@ -18,19 +19,19 @@ export async function* generate(
   prompts: readonly Prompt[],
   options: GenerateOptions = {},
 ): AsyncGenerator<GenerateEvent, void, undefined> {
-  const requests = prompts.map((prompt, index) => new Request(model, index, prompt, options));
+  const requests = (await resolvePrompts(model, prompts, options)).map((prompt) => new Request(model, prompt));
   const promptLogprobs = options.echo === true ? await scorePrompts(model, requests, options) : [];
   for (const [i, request] of requests.entries()) {
     if (options.echo === true) yield* echoEvents(model, request, promptLogprobs[i]);
-    if (request.finishReason !== undefined) yield request.end(promptLogprobs[i]);
+    if (request.finishReason !== undefined) yield await request.end(promptLogprobs[i]);
   }
 
   let rows: (Request | undefined)[] = requests.filter((request) => request.finishReason === undefined);
   if (rows.length === 0) return;
-  const decoder = decoderFor(model, options);
+  const decoder = decoderFor(model, options.backend);
   const room = Math.min(firstRoom, Math.max(...rows.map((request) => request?.maxTokens ?? 0)));
   let { state, logits } = await decoder.prefill(
-    rows.map((request) => (request as Request).promptTokens),
+    rows.map((request) => (request as Request).prompt.ids),
     room,
   );
   for (;;) {
@@ -38,9 +39,9 @@ export async function* generate(
     for (const [row, request] of rows.entries()) {
       if (request === undefined) continue;
       if (aborted) request.finishReason = "aborted";
-      else yield request.advance(logits[row] as Float32Array);
+      else yield await request.advance(logits[row] as Float32Array);
       if (request.finishReason === undefined) continue;
-      yield request.end(promptLogprobs[request.index]);
+      yield await request.end(promptLogprobs[request.prompt.index]);
       rows[row] = undefined;
     }
     const active = rows.filter((request) => request !== undefined);
@@ -67,7 +68,7 @@ export async function generateAll(
 ): Promise<Generation[]> {
   const results = new Array<Generation>(prompts.length);
   for await (const event of generate(model, prompts, options)) {
-    if (event.type === "end") results[event.index] = (event satisfies EndEvent).result;
+    if (event.type === "end") results[event.index] = event.result;
   }
   return results;
 }
@@ -88,26 +89,24 @@ async function scorePrompts(model: Model, requests: readonly Request[], options:
   if (options.logprobs === undefined) return [];
   const scored = await scoreSequences(
     model,
-    requests.map(({ promptTokens }) => ({ tokens: promptTokens.subarray(0, -1), targets: promptTokens.subarray(1) })),
+    requests.map(({ prompt: { ids } }) => ({ tokens: ids.subarray(0, -1), targets: ids.subarray(1) })),
     options,
   );
   return scored.map(({ logprobs }) => [null, ...logprobs]);
 }
 
-function* echoEvents(model: Model, request: Request, logprobs: readonly (number | null)[] | undefined): Generator<TokenEvent> {
-  let before = "";
-  for (const [i, id] of request.promptTokens.entries()) {
-    const whole = model.tokenizer?.decode([...request.promptTokens.subarray(0, i + 1)]) ?? "";
-    const complete = whole.endsWith("\ufffd") && i < request.promptTokens.length - 1 ? before : whole;
+async function* echoEvents(
+  model: Model,
+  { prompt: { ids, index } }: Request,
+  logprobs: readonly (number | null)[] | undefined,
+): AsyncGenerator<TokenEvent> {
+  let shown = "";
+  for (const [i, id] of ids.entries()) {
+    const whole = await decodeKnown(model, ids.subarray(0, i + 1));
+    const isSplit = whole.endsWith("\ufffd") && i < ids.length - 1;
+    const text = isSplit ? "" : whole.slice(shown.length);
+    shown += text;
     const logprob = logprobs?.[i];
-    yield {
-      type: "token",
-      index: request.index,
-      id,
-      text: complete.slice(before.length),
-      isPrompt: true,
-      ...(typeof logprob === "number" ? { logprob } : {}),
-    };
-    before = complete;
+    yield { type: "token", index, id, text, isPrompt: true, ...(typeof logprob === "number" ? { logprob } : {}) };
   }
 }

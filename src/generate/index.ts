@@ -1,4 +1,3 @@
-export type { AdapterEdit } from "./adapter.ts";
 export { generate, generateAll, generateText } from "./generate.ts";
 export type {
   EndEvent,
@@ -13,6 +12,6 @@ export type {
   TokenEvent,
   TokenLogprob,
 } from "./options.ts";
-export { modelBosId, modelEosIds } from "./request.ts";
+export { modelBosId, modelEosIds } from "./prompts.ts";
 export { type Distribution, logSoftmax, nextTokenDistribution, pick, topIds } from "./sampler.ts";
 export { ignoreTarget, type Score, type ScoreOptions, type ScoreRequest, scoreSequences } from "./score.ts";

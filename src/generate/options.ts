@@ -1,12 +1,14 @@
 import { PlinthError } from "../base/index.ts";
 import type { Backend } from "../engine/index.ts";
-import type { AdapterEdit } from "./adapter.ts";
 
 /** How the next token is chosen. The filters are those of Hugging Face transformers, applied in the order listed. */
 export interface SamplingOptions {
   /** Divides the logits of every id already in the prompt or the text when positive, multiplies when negative; 1 = off. */
   readonly repetitionPenalty?: number | undefined;
-  /** Divides the logits; 0 always takes the likeliest token. Default 1: the model's own distribution. */
+  /**
+   * Divides the logits; 0 always takes the likeliest token. Default: as the model's generation_config.json asks for
+   * sampling (like the other settings here), else 1, the model's own distribution.
+   */
   readonly temperature?: number | undefined;
   /** Keep the k likeliest tokens. */
   readonly topK?: number | undefined;
@@ -38,8 +40,6 @@ export interface GenerateOptions extends RequestOptions {
   /** Ends all requests with finish reason `aborted`. */
   readonly signal?: AbortSignal | undefined;
   readonly backend?: Backend | undefined;
-  /** Changes the model without touching its weights. */
-  readonly adapter?: AdapterEdit | undefined;
 }
 
 /** A prompt: text, token ids, or either with options of its own. */

@@ -1,71 +1,53 @@
 import { randomInt } from "node:crypto";
-import { PlinthError } from "../base/index.ts";
+import type { StreamDecoder } from "../data/index.ts";
 import { HostRandom } from "../engine/index.ts";
 import type { Model } from "../models/index.ts";
-import {
-  checkOptions,
-  type EndEvent,
-  type FinishReason,
-  type GenerateOptions,
-  type Generation,
-  type Prompt,
-  type TokenEvent,
-  type TokenLogprob,
-} from "./options.ts";
+import type { EndEvent, FinishReason, GenerateOptions, Generation, TokenEvent, TokenLogprob } from "./options.ts";
+import { modelEosIds, type ResolvedPrompt } from "./prompts.ts";
 import { logSoftmax, nextTokenDistribution, pick, topIds } from "./sampler.ts";
 import { StopMatcher } from "./stop-matcher.ts";
-import { TextStream } from "./text-stream.ts";
 
 const defaultMaxTokens = 256;
 
 /** One prompt on its way: its tokens so far, its random stream, its text, its end. Knows nothing of other requests. */
 export class Request {
-  readonly index: number;
-  readonly promptTokens: Int32Array;
-  readonly options: GenerateOptions;
+  readonly prompt: ResolvedPrompt;
   readonly maxTokens: number;
   finishReason: FinishReason | undefined;
-  readonly #prompt: string | undefined;
+  readonly #model: Model;
+  readonly #options: GenerateOptions;
   readonly #seed: number;
   readonly #random: HostRandom;
   readonly #eosIds: ReadonlySet<number>;
-  readonly #stream: TextStream | undefined;
+  readonly #stream: StreamDecoder | undefined;
   readonly #stops: StopMatcher;
   readonly #seen: Set<number>;
   readonly #tokens: number[] = [];
   readonly #logprobs: number[] = [];
   readonly #topLogprobs: (readonly TokenLogprob[])[] = [];
-  #text = "";
-  #startedMs = performance.now();
+  readonly #startedMs = performance.now();
   #firstTokenMs = 0;
+  #text = "";
 
-  /** Throws PlinthError when the prompt does not suit the model or an option is out of range. */
-  constructor(model: Model, index: number, prompt: Prompt, shared: GenerateOptions) {
-    const own = typeof prompt === "object" && "prompt" in prompt ? prompt : { prompt };
-    const given = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined));
-    this.options = { ...shared, ...given };
-    checkOptions(this.options);
-    this.index = index;
-    this.#prompt = typeof own.prompt === "string" ? own.prompt : undefined;
-    this.promptTokens = promptTokens(model, index, own.prompt, this.options.addSpecialTokens ?? true);
-    const stop = this.options.stop ?? [];
-    if (stop.length > 0 && model.tokenizer === undefined) throw noTokenizer("stop strings need a tokenizer");
-    const context = model.config.contextLength;
+  constructor(model: Model, prompt: ResolvedPrompt) {
+    const { options, ids } = prompt;
+    this.prompt = prompt;
+    this.#model = model;
+    this.#options = options;
     // the last token needs no place in the context: nothing is computed from it
-    this.maxTokens = Math.min(this.options.maxTokens ?? defaultMaxTokens, context - this.promptTokens.length + 1);
-    this.#seed = this.options.seed ?? randomInt(2 ** 31);
-    this.#random = new HostRandom(this.#seed);
-    this.#eosIds = new Set(this.options.eosIds ?? modelEosIds(model));
-    this.#stream = model.tokenizer && new TextStream(model.tokenizer, [...this.promptTokens]);
-    this.#stops = new StopMatcher(stop);
-    this.#seen = new Set(this.options.repetitionPenalty === undefined ? [] : this.promptTokens);
+    this.maxTokens = Math.min(options.maxTokens ?? defaultMaxTokens, model.config.contextLength - ids.length + 1);
     if (this.maxTokens === 0) this.finishReason = "length";
-    if (this.options.echo === true) this.#text = this.#prompt ?? model.tokenizer?.decode([...this.promptTokens]) ?? "";
+    this.#seed = options.seed ?? randomInt(2 ** 31);
+    this.#random = new HostRandom(this.#seed);
+    this.#eosIds = new Set(options.eosIds ?? modelEosIds(model));
+    this.#stream = model.tokenizer?.streamDecoder({ prefix: ids.filter((id) => hasText(model, id)) });
+    this.#stops = new StopMatcher(options.stop ?? []);
+    this.#seen = new Set(ids);
   }
 
   /** Position of the token sampled last. */
   get position(): number {
-    return this.promptTokens.length + this.#tokens.length - 1;
+    return this.prompt.ids.length + this.#tokens.length - 1;
   }
 
   get lastToken(): number {
@@ -73,53 +55,62 @@ export class Request {
   }
 
   /** Chooses the next token from the logits[V] that follow the text so far. Sets `finishReason` when it was the last. */
-  advance(logits: Float32Array): TokenEvent {
-    const distribution = nextTokenDistribution(logits, this.options, this.#seen);
+  async advance(logits: Float32Array): Promise<TokenEvent> {
+    const distribution = nextTokenDistribution(logits, this.#options, this.#seen);
     const id = pick(distribution, distribution.ids.length > 1 ? this.#uniform() : 0);
     if (this.#tokens.length === 0) this.#firstTokenMs = performance.now();
     this.#tokens.push(id);
-    if (this.options.repetitionPenalty !== undefined) this.#seen.add(id);
-    const scores = this.options.logprobs === undefined ? {} : this.#score(logits, id, this.options.logprobs);
+    this.#seen.add(id);
+    const scores = this.#options.logprobs === undefined ? {} : this.#score(logits, id, this.#options.logprobs);
 
     let text = "";
     if (this.#eosIds.has(id)) {
       this.finishReason = "eos";
     } else {
-      const found = this.#stops.push(this.#stream?.push(id) ?? "");
+      const piece = hasText(this.#model, id) ? await this.#stream?.push(id) : undefined;
+      const found = this.#stops.push(piece ?? "");
       text = found.text;
       if (found.stopped) this.finishReason = "stop";
       else if (this.#tokens.length >= this.maxTokens) this.finishReason = "length";
     }
     this.#text += text;
-    return { type: "token", index: this.index, id, text, ...scores };
+    return { type: "token", index: this.prompt.index, id, text, ...scores };
   }
 
   /** The closing event. Call once, after `finishReason` is set. */
-  end(promptLogprobs?: readonly (number | null)[]): EndEvent {
-    const finishReason = this.finishReason ?? "aborted";
+  async end(promptLogprobs?: readonly (number | null)[]): Promise<EndEvent> {
+    const seconds = this.#seconds();
     let text = "";
-    if (finishReason !== "stop") {
-      const found = this.#stops.push(this.#stream?.flush() ?? "");
-      text = found.text + (found.stopped ? "" : this.#stops.flush());
+    if (this.finishReason !== "stop") {
+      const found = this.#stops.push((await this.#stream?.flush()) ?? "");
+      text = found.text;
+      if (found.stopped && this.finishReason !== "aborted") this.finishReason = "stop";
+      if (!found.stopped) text += this.#stops.flush();
     }
     this.#text += text;
-    const now = performance.now();
+    const { index, text: prompt, ids } = this.prompt;
+    const { logprobs, echo } = this.#options;
     const count = this.#tokens.length;
-    const seconds = (count > 1 ? now - this.#firstTokenMs : now - this.#startedMs) / 1000;
     const result: Generation = {
-      index: this.index,
-      ...(this.#prompt === undefined ? {} : { prompt: this.#prompt }),
-      promptTokens: [...this.promptTokens],
-      text: this.#text,
+      index,
+      ...(prompt === undefined ? {} : { prompt }),
+      promptTokens: [...ids],
+      text: echo === true ? (prompt ?? (await decodeKnown(this.#model, ids))) + this.#text : this.#text,
       tokens: this.#tokens,
-      ...(this.options.logprobs === undefined ? {} : { logprobs: this.#logprobs }),
-      ...((this.options.logprobs ?? 0) > 0 ? { topLogprobs: this.#topLogprobs } : {}),
+      ...(logprobs === undefined ? {} : { logprobs: this.#logprobs }),
+      ...((logprobs ?? 0) > 0 ? { topLogprobs: this.#topLogprobs } : {}),
       ...(promptLogprobs === undefined ? {} : { promptLogprobs }),
-      finishReason,
+      finishReason: this.finishReason ?? "aborted",
       seed: this.#seed,
-      tokensPerSecond: count === 0 ? 0 : (count > 1 ? count - 1 : count) / Math.max(seconds, 1e-9),
+      tokensPerSecond: count === 0 ? 0 : Math.max(1, count - 1) / seconds,
     };
-    return { type: "end", index: this.index, text, result };
+    return { type: "end", index, text, result };
+  }
+
+  /** Since the first token, or since the beginning when there is no other. */
+  #seconds(): number {
+    const from = this.#tokens.length > 1 ? this.#firstTokenMs : this.#startedMs;
+    return Math.max(1e-6, (performance.now() - from) / 1000);
   }
 
   /** 48 random bits: with 24 the least likely tokens of a large vocabulary would come never or too often. */
@@ -138,66 +129,12 @@ export class Request {
   }
 }
 
-/** Ids that end a text of this model: of its generation settings, its config, its tokenizer, whichever names any first. */
-export function modelEosIds(model: Model): readonly number[] {
-  if (model.config.eosTokenIds.length > 0) return model.config.eosTokenIds;
-  return model.tokenizer?.eosId === undefined ? [] : [model.tokenizer.eosId];
+/** Text of ids; a model may have more rows than its tokenizer has tokens (padding), which have none. */
+export async function decodeKnown(model: Model, ids: Int32Array): Promise<string> {
+  const known = ids.filter((id) => hasText(model, id));
+  return (await model.tokenizer?.decode(known, { skipSpecialTokens: true })) ?? "";
 }
 
-/** The token that stands before a text: beginning-of-text, else end-of-text, which ends the text before it. */
-export function modelBosId(model: Model): number | undefined {
-  return model.tokenizer?.bosId ?? model.config.bosTokenId ?? modelEosIds(model)[0];
-}
-
-function promptTokens(
-  model: Model,
-  index: number,
-  prompt: string | readonly number[] | Int32Array,
-  addSpecialTokens: boolean,
-): Int32Array {
-  let ids: Int32Array;
-  if (typeof prompt === "string") {
-    if (model.tokenizer === undefined) throw noTokenizer("a text prompt needs a tokenizer");
-    ids = model.tokenizer.encode(prompt, { addSpecialTokens });
-  } else {
-    prompt.forEach((id, position) => {
-      checkId(id, position, index, model.config.vocabSize);
-    });
-    ids = Int32Array.from(prompt);
-  }
-  if (ids.length === 0) {
-    const bos = modelBosId(model);
-    if (bos === undefined) {
-      throw new PlinthError(
-        `prompt ${index + 1} is empty, and the model has no beginning-of-text token to start from`,
-        "give at least one word",
-      );
-    }
-    ids = Int32Array.of(bos);
-  }
-  if (typeof prompt === "string") {
-    ids.forEach((id, position) => {
-      checkId(id, position, index, model.config.vocabSize);
-    });
-  }
-  const context = model.config.contextLength;
-  if (ids.length > context) {
-    throw new PlinthError(
-      `prompt ${index + 1} has ${ids.length} tokens, but the model's context is ${context}`,
-      "shorten the prompt, or use a model with a longer context",
-    );
-  }
-  return ids;
-}
-
-function checkId(id: number, position: number, index: number, vocabSize: number): void {
-  if (Number.isInteger(id) && id >= 0 && id < vocabSize) return;
-  throw new PlinthError(
-    `prompt ${index + 1}: token id ${id} at position ${position} is outside the model's vocabulary of ${vocabSize}`,
-    "encode the prompt with the tokenizer that belongs to the model",
-  );
-}
-
-function noTokenizer(what: string): PlinthError {
-  return new PlinthError(`the model has no tokenizer.json, but ${what}`, "put tokenizer.json into the model's folder, or give token ids");
+function hasText(model: Model, id: number): boolean {
+  return model.tokenizer?.idToToken(id) !== undefined;
 }

@@ -1,9 +1,7 @@
 import { PlinthError } from "../base/index.ts";
-import { argmax, type Backend, crossEntropy, equal, jit, NdArray, reshape, type Tensor } from "../engine/index.ts";
+import { argmax, type Backend, crossEntropy, equal, jit, NdArray, reshape, type Tensor, unflatten } from "../engine/index.ts";
 import type { Model } from "../models/index.ts";
-import type { AdapterEdit } from "./adapter.ts";
 import { bucketLength, bucketRows } from "./buckets.ts";
-import { editedTree } from "./decoder.ts";
 
 /** Target that is not scored. */
 export const ignoreTarget = -100;
@@ -23,7 +21,6 @@ export interface Score {
 
 export interface ScoreOptions {
   readonly backend?: Backend | undefined;
-  readonly adapter?: AdapterEdit | undefined;
   /** Sequences per call; default 8. Changes the speed and nothing else. */
   readonly batchSize?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -51,7 +48,7 @@ export async function scoreSequences(
     const length = bucketLength(request.tokens.length, contextLength);
     byLength.set(length, [...(byLength.get(length) ?? []), i]);
   }
-  const run = scorerFor(model, options);
+  const run = scorerFor(model, options.backend);
   const results = new Array<Score>(requests.length);
   let done = 0;
   for (const [length, members] of [...byLength].sort(([a], [b]) => b - a)) {
@@ -76,24 +73,22 @@ export async function scoreSequences(
 }
 
 type Run = (requests: readonly ScoreRequest[], rows: number, length: number) => Promise<Score[]>;
-const scorers = new WeakMap<Model, { options: ScoreOptions; run: Run }[]>();
+const scorers = new WeakMap<Model, Map<Backend | undefined, Run>>();
 
 /** The scoring programs of a model, shared between calls. */
-function scorerFor(model: Model, options: ScoreOptions): Run {
-  const made = scorers.get(model) ?? [];
+function scorerFor(model: Model, backend: Backend | undefined): Run {
+  const made = scorers.get(model) ?? new Map<Backend | undefined, Run>();
   scorers.set(model, made);
-  const known = made.find((s) => s.options.backend === options.backend && s.options.adapter === options.adapter);
-  if (known !== undefined) return known.run;
-  const run = createScorer(model, options);
-  made.push({ options: { backend: options.backend, adapter: options.adapter }, run });
+  const run = made.get(backend) ?? createScorer(model, backend);
+  made.set(backend, run);
   return run;
 }
 
-function createScorer(model: Model, { backend, adapter }: ScoreOptions): Run {
+function createScorer(model: Model, backend: Backend | undefined): Run {
   type Tensors = Readonly<Record<string, Tensor>>;
   const score = jit(
-    (params: Tensors, extra: Tensors, tokens: Tensor, targets: Tensor) => {
-      const { logits } = model.family.forward(editedTree(params, extra, adapter?.edit), { tokens }, model.config);
+    (params: Tensors, tokens: Tensor, targets: Tensor) => {
+      const { logits } = model.family.forward(unflatten(Object.entries(params)), { tokens }, model.config);
       const flat = reshape(logits, [-1, model.config.vocabSize]);
       const wanted = reshape(targets, [-1]);
       return {
@@ -113,7 +108,6 @@ function createScorer(model: Model, { backend, adapter }: ScoreOptions): Run {
     }
     const out = await score(
       Object.fromEntries(model.params),
-      adapter?.parameters ?? {},
       NdArray.int32([rows, length], tokens),
       NdArray.int32([rows, length], targets),
     );

@@ -1,0 +1,89 @@
+import { PlinthError } from "../base/index.ts";
+import type { Backend } from "../engine/index.ts";
+import type { Model } from "../models/index.ts";
+import { type PreparedTask, prepareTask } from "./few-shot.ts";
+import { measureChoices } from "./metrics/choice.ts";
+import { measureCompletions } from "./metrics/completion.ts";
+import type { MeasureContext } from "./metrics/context.ts";
+import { measureAnswers } from "./metrics/exact-match.ts";
+import { measureTexts } from "./metrics/text.ts";
+import { type Measurement, type TaskResult, toResult } from "./result.ts";
+import { type AnswerTask, type ChoiceTask, type CompletionTask, checkTask, type Task, type TextTask } from "./task.ts";
+
+export interface EvaluateOptions {
+  /** Examples before every prompt; default 0. */
+  readonly shots?: number | undefined;
+  /** Items per task at most, evenly spaced over the task. */
+  readonly limit?: number | undefined;
+  /** Chooses the examples; default 0. */
+  readonly seed?: number | undefined;
+  /** Sequences per call of the model; default 8. Changes the speed and nothing else. */
+  readonly batchSize?: number | undefined;
+  /** Texts longer than the context: tokens that a window repeats from the one before; default half the context. */
+  readonly overlap?: number | undefined;
+  readonly backend?: Backend | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: EvaluateProgress) => void) | undefined;
+}
+
+export interface EvaluateProgress {
+  readonly task: string;
+  readonly done: number;
+  readonly total: number;
+}
+
+/**
+ * Measures a model on tasks. Every metric comes with its standard error; no result depends on the batch size or the
+ * order of the items. Throws PlinthError when a task and the model do not go together, and the signal's reason when
+ * aborted.
+ */
+export async function evaluate(
+  model: Model,
+  tasks: readonly Task[],
+  options: EvaluateOptions = {},
+): Promise<TaskResult[]> {
+  const context = measureContext(model, options);
+  const results: TaskResult[] = [];
+  for (const task of tasks) {
+    checkTask(task);
+    const prepared = prepareTask(task, options);
+    const onProgress = (done: number, total: number) => options.onProgress?.({ task: task.name, done, total });
+    for (const measurement of await measure(prepared, { ...context, onProgress })) {
+      results.push(toResult(task.name, measurement, prepared.notes));
+    }
+  }
+  return results;
+}
+
+function measure(prepared: PreparedTask, context: MeasureContext): Promise<Measurement[]> {
+  switch (prepared.task.kind) {
+    case "text":
+      return measureTexts(prepared as PreparedTask<TextTask>, context);
+    case "completion":
+      return measureCompletions(prepared as PreparedTask<CompletionTask>, context);
+    case "choice":
+      return measureChoices(prepared as PreparedTask<ChoiceTask>, context);
+    case "answer":
+      return measureAnswers(prepared as PreparedTask<AnswerTask>, context);
+  }
+}
+
+function measureContext(model: Model, options: EvaluateOptions): MeasureContext {
+  const { backend, signal } = options;
+  const whole = (name: "shots" | "limit" | "batchSize" | "overlap", least: number, most = Number.MAX_SAFE_INTEGER) => {
+    const value = options[name];
+    if (value === undefined || (Number.isInteger(value) && value >= least && value <= most)) return value;
+    const range = most === Number.MAX_SAFE_INTEGER ? `from ${least}` : `from ${least} to ${most}`;
+    throw new PlinthError(`evaluate: ${name} is ${value}`, `give a whole number ${range}`);
+  };
+  whole("shots", 0);
+  whole("limit", 1);
+  const room = model.config.contextLength;
+  return {
+    model,
+    batchSize: whole("batchSize", 1) ?? 8,
+    overlap: whole("overlap", 0, room - 1) ?? Math.floor(room / 2),
+    backend,
+    signal,
+  };
+}

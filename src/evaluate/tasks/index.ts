@@ -1,0 +1,4 @@
+// Every benchmark is a file here that registers itself; this list is what loads them.
+import "./blimp.ts";
+import "./perplexity.ts";
+import "./sst2.ts";
