@@ -1,5 +1,5 @@
 import { add, dropout, foldKey, mul, type Tensor, type Tree } from "../engine/index.ts";
-import { linear, MODULE_WRAP, type Module } from "../models/index.ts";
+import { linear, MODULE_WRAP, type ModuleWrap } from "../models/index.ts";
 
 /** What a LoRA adds to the layers it sits on. */
 export interface LoraScale {
@@ -10,31 +10,44 @@ export interface LoraScale {
 }
 
 /**
- * Gives every module that holds `lora_A` and `lora_B` beside its weight a wrap: y = layer(x) + scale · B A dropout(x),
- * with A[r,in] and B[out,r], whichever way the layer stores its own weight. Other subtrees are shared, not copied.
- * `key` turns dropout on. Source: Hu et al. 2021, section 4.1.
+ * Puts a wrap around every module that has `<module>.lora_A.weight` [r,in] and `<module>.lora_B.weight` [out,r] among
+ * the parameters: y = layer(x) + scale · B A dropout(x), whichever way the layer stores its own weight. Subtrees
+ * without are shared, not copied. `key` turns dropout on. Throws naming a module that the tree does not have.
+ * Source: Hu et al. 2021, section 4.1.
  */
-export function editLora(tree: Tree<Tensor>, options: LoraScale, key?: Tensor): Tree<Tensor> {
+export function editLora(
+  tree: Tree<Tensor>,
+  parameters: Readonly<Record<string, Tensor>>,
+  options: LoraScale,
+  key?: Tensor,
+): Tree<Tensor> {
   // The model's own dropouts count their streams from 0 under `key`; these have a key of their own.
   const ownKey = key === undefined || options.dropout === 0 ? undefined : foldKey(key, 1);
+  let edited = tree;
   let stream = 0;
-
-  const visit = (node: Tree<Tensor>): Tree<Tensor> => {
-    if (!isModule(node)) return node;
-    const edited: Record<string | symbol, unknown> = {};
-    for (const [name, child] of Object.entries(node)) edited[name] = visit(child);
-    const { lora_A: down, lora_B: up } = node as Record<string, Module | undefined>;
-    if (down === undefined || up === undefined) return edited as Tree<Tensor>;
+  for (const [name, down] of Object.entries(parameters)) {
+    if (!name.endsWith(".lora_A.weight")) continue;
+    const path = name.slice(0, -".lora_A.weight".length);
+    const up = parameters[`${path}.lora_B.weight`] as Tensor;
     const site = stream++;
-    edited[MODULE_WRAP] = (x: Tensor, plain: (x: Tensor) => Tensor): Tensor => {
+    const wrap: ModuleWrap = (x, plain) => {
       const dropped = ownKey === undefined ? x : dropout(x, options.dropout, ownKey, { stream: site });
-      return add(plain(x), mul(linear(linear(dropped, down), up), options.scale));
+      return add(plain(x), mul(linear(linear(dropped, { weight: down }), { weight: up }), options.scale));
     };
-    return edited as Tree<Tensor>;
-  };
-  return visit(tree);
+    edited = withWrap(edited, path.split("."), wrap, path);
+  }
+  return edited;
 }
 
-function isModule(node: Tree<Tensor>): node is Module {
-  return Object.getPrototypeOf(node) === Object.prototype;
+/** The tree with a wrap on the module at `keys`; copies only what lies on the way. */
+function withWrap(tree: Tree<Tensor>, keys: readonly string[], wrap: ModuleWrap, path: string): Tree<Tensor> {
+  if (typeof tree !== "object" || tree === null) {
+    throw new Error(
+      `editLora: the model has no module "${path}". Fix: use the adapter with the model it was made for.`,
+    );
+  }
+  const [key, ...rest] = keys;
+  if (key === undefined) return { ...tree, [MODULE_WRAP]: wrap } as unknown as Tree<Tensor>;
+  const child = (tree as Record<string, Tree<Tensor>>)[key] as Tree<Tensor>;
+  return { ...tree, [key]: withWrap(child, rest, wrap, path) } as Tree<Tensor>;
 }

@@ -1,5 +1,5 @@
 import { PlinthError } from "../base/index.ts";
-import { HostRandom, NdArray } from "../engine/index.ts";
+import { HostRandom, NdArray, Tensor, type Tree } from "../engine/index.ts";
 import type { Model, ParameterSpec } from "../models/index.ts";
 import { assemblePlain, type Parameters } from "../train/index.ts";
 import { type AdapterOptions, defineAdapter } from "./adapter.ts";
@@ -107,7 +107,7 @@ export const lora = defineAdapter({
     return {
       trainable: adapter.params,
       frozen: Object.fromEntries(model.params),
-      assemble: (trainable, frozen, key) => editLora(assemblePlain(trainable, frozen, key), scale, key),
+      assemble: (trainable, frozen, key) => editLora(assemblePlain({}, frozen, key), trainable, scale, key),
       decay: () => true,
       files: {
         save: (params, folder) => writePeft({ ...adapter, params }, linearModules(model), folder),
@@ -117,24 +117,39 @@ export const lora = defineAdapter({
   },
 });
 
-/** Reads a PEFT adapter and puts it on a model: the model given is left as it is. Throws PlinthError if it does not fit. */
-export async function loadAdapter(model: Model, folder: string): Promise<Model> {
-  return withLora(model, await readPeft(folder, linearModules(model)));
-}
-
 /**
  * The model with an adapter on it, to generate and evaluate like any other: the adapter's arrays are among its
- * parameters and its family's forward pass runs on the edited tree. To save weights that stand alone, merge first.
+ * parameters, and its family's forward pass runs on the edited tree. The model given is left as it is. To save weights
+ * that stand alone, merge instead.
  */
 export function withLora(model: Model, adapter: Lora): Model {
   const { family } = model;
   const scale: LoraScale = { scale: loraScale(adapter), dropout: 0 };
+  const names = Object.keys(adapter.params);
   return {
     ...model,
     params: new Map([...model.params, ...Object.entries(adapter.params)]),
     family: {
       ...family,
-      forward: (params, inputs, config, context) => family.forward(editLora(params, scale), inputs, config, context),
+      forward(params, inputs, config, context) {
+        const own = Object.fromEntries(names.map((name) => [name, leafAt(params, name)]));
+        return family.forward(editLora(params, own, scale), inputs, config, context);
+      },
     },
   };
+}
+
+function leafAt(tree: Tree<Tensor>, name: string): Tensor {
+  let node: unknown = tree;
+  for (const key of name.split(".")) node = (node as Record<string, unknown> | undefined)?.[key];
+  if (node instanceof Tensor) return node;
+  throw new Error(`withLora: no parameter "${name}". Fix: pass all parameters of the adapted model.`);
+}
+
+/**
+ * The model with a PEFT adapter folder on it. Throws PlinthError when the adapter is damaged or belongs to another
+ * model.
+ */
+export async function loadAdapter(model: Model, folder: string): Promise<Model> {
+  return withLora(model, await readPeft(folder, linearModules(model)));
 }
