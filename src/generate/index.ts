@@ -1,3 +1,4 @@
+export type { AdapterEdit, RunOptions } from "./adapter.ts";
 export { generate, generateAll, generateText } from "./generate.ts";
 export type {
   EndEvent,

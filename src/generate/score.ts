@@ -1,6 +1,7 @@
 import { PlinthError } from "../base/index.ts";
-import { argmax, type Backend, crossEntropy, equal, jit, NdArray, reshape, type Tensor, unflatten } from "../engine/index.ts";
+import { argmax, crossEntropy, equal, jit, NdArray, reshape, type Tensor } from "../engine/index.ts";
 import type { Model } from "../models/index.ts";
+import { editedTree, perModel, type RunOptions } from "./adapter.ts";
 import { bucketLength, bucketRows } from "./buckets.ts";
 
 /** Target that is not scored. */
@@ -19,8 +20,7 @@ export interface Score {
   readonly isGreedy: Uint8Array;
 }
 
-export interface ScoreOptions {
-  readonly backend?: Backend | undefined;
+export interface ScoreOptions extends RunOptions {
   /** Sequences per call; default 8. Changes the speed and nothing else. */
   readonly batchSize?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -48,7 +48,7 @@ export async function scoreSequences(
     const length = bucketLength(request.tokens.length, contextLength);
     byLength.set(length, [...(byLength.get(length) ?? []), i]);
   }
-  const run = scorerFor(model, options.backend);
+  const run = scorerFor(model, options);
   const results = new Array<Score>(requests.length);
   let done = 0;
   for (const [length, members] of [...byLength].sort(([a], [b]) => b - a)) {
@@ -73,22 +73,14 @@ export async function scoreSequences(
 }
 
 type Run = (requests: readonly ScoreRequest[], rows: number, length: number) => Promise<Score[]>;
-const scorers = new WeakMap<Model, Map<Backend | undefined, Run>>();
-
 /** The scoring programs of a model, shared between calls. */
-function scorerFor(model: Model, backend: Backend | undefined): Run {
-  const made = scorers.get(model) ?? new Map<Backend | undefined, Run>();
-  scorers.set(model, made);
-  const run = made.get(backend) ?? createScorer(model, backend);
-  made.set(backend, run);
-  return run;
-}
+const scorerFor = perModel(createScorer);
 
-function createScorer(model: Model, backend: Backend | undefined): Run {
+function createScorer(model: Model, { backend, adapter }: RunOptions): Run {
   type Tensors = Readonly<Record<string, Tensor>>;
   const score = jit(
-    (params: Tensors, tokens: Tensor, targets: Tensor) => {
-      const { logits } = model.family.forward(unflatten(Object.entries(params)), { tokens }, model.config);
+    (params: Tensors, extra: Tensors, tokens: Tensor, targets: Tensor) => {
+      const { logits } = model.family.forward(editedTree(params, extra, adapter), { tokens }, model.config);
       const flat = reshape(logits, [-1, model.config.vocabSize]);
       const wanted = reshape(targets, [-1]);
       return {
@@ -108,6 +100,7 @@ function createScorer(model: Model, backend: Backend | undefined): Run {
     }
     const out = await score(
       Object.fromEntries(model.params),
+      adapter?.parameters ?? {},
       NdArray.int32([rows, length], tokens),
       NdArray.int32([rows, length], targets),
     );
