@@ -1,9 +1,23 @@
-export { type TrainBpeOptions, trainBpe } from "./bpe-trainer.ts";
+export { type Batch, ignoreIndex } from "./batch.ts";
+export {
+  type BatchOptions,
+  type BatchSource,
+  type HeldOutOptions,
+  heldOutBatches,
+  type JsonValue,
+  type Mixture,
+  type MixtureComponent,
+  packedBatches,
+} from "./batches.ts";
+export { defaultSpecialTokens, type TrainBpeOptions, trainBpe } from "./bpe-trainer.ts";
 export { type BuildOptions, type BuildProgress, buildDataset } from "./build.ts";
 export { trainCharTokenizer } from "./char-tokenizer.ts";
-export type { ChatMessage, ChatOptions, RenderedChat } from "./chat-template.ts";
+export { type ChatMessage, type ChatOptions, chatMlTemplate, type RenderedChat } from "./chat-template.ts";
 export { type Dataset, type Document, openDataset } from "./dataset.ts";
 export type { Manifest, Split } from "./manifest.ts";
+export { type PackingReport, packingReport } from "./packing.ts";
 export { defineSource, type Source, type SourceItem, type SourceOptions } from "./source.ts";
 export type { StreamDecoder } from "./stream-decoder.ts";
+export { type TokenDocument, TokenDocuments, tokenDocuments } from "./token-documents.ts";
 export { type EncodeOptions, Tokenizer } from "./tokenizer.ts";
+export { type TokenizedDataset, type TokenizeOptions, tokenizeDataset } from "./tokenize-dataset.ts";

@@ -1,0 +1,314 @@
+import { PlinthError, sha256 } from "../base/index.ts";
+import { HostRandom } from "../engine/index.ts";
+import { type Batch, contiguousBatch, type PackedRow, packedBatch } from "./batch.ts";
+import { type Chunk, chunksOf, packBestFit, type PackingReport, packingReport, type Row } from "./packing.ts";
+import type { TokenDocuments } from "./token-documents.ts";
+
+export type JsonValue = null | boolean | number | string | readonly JsonValue[] | { readonly [key: string]: JsonValue };
+
+/** An endless stream of batches that can be continued exactly from a saved state. */
+export interface BatchSource {
+  next(): Promise<Batch>;
+  /** Small JSON: where the stream stands. */
+  state(): JsonValue;
+  /** Continues as if the stream had just reached that state. Throws PlinthError when the state is of other data. */
+  restore(state: JsonValue): void;
+  /** What packing does to the documents; one entry per component of the mixture. Empty in contiguous mode. */
+  readonly reports: readonly PackingReport[];
+}
+
+export interface MixtureComponent {
+  readonly documents: TokenDocuments;
+  /** Share of the rows, relative to the other components. */
+  readonly weight: number;
+}
+
+export type Mixture = TokenDocuments | readonly MixtureComponent[];
+
+export interface BatchOptions {
+  readonly batchSize: number;
+  /** Tokens per row. */
+  readonly context: number;
+  readonly seed?: number;
+  /**
+   * `packed` (default): whole documents side by side, each seeing only itself. `contiguous`: random windows of one
+   * stream of tokens, drawn with replacement, blind to document boundaries (nanoGPT).
+   */
+  readonly mode?: "packed" | "contiguous";
+}
+
+/** Rows packed together: large enough to fill rows well, small enough to pack again when resuming. */
+const windowRows = 512;
+
+/**
+ * Batches for training. Packed: every epoch visits the documents in a new order, packs them best-fit and shuffles the
+ * rows; components of a mixture take turns so that each has its share of the rows at all times. Throws PlinthError when
+ * there is nothing to train on or a weight is not positive.
+ */
+export function packedBatches(mixture: Mixture, options: BatchOptions): BatchSource {
+  const components = checkMixture(mixture, options);
+  return options.mode === "contiguous" ? new ContiguousBatches(components, options) : new PackedBatches(components, options);
+}
+
+function checkMixture(mixture: Mixture, { batchSize, context, mode }: BatchOptions): readonly MixtureComponent[] {
+  const components = "source" in mixture ? [{ documents: mixture, weight: 1 }] : mixture;
+  for (const [name, value] of Object.entries({ "--batch-size": batchSize, "--context": context })) {
+    if (!Number.isInteger(value) || value < 1) throw new PlinthError(`${name}: expected a whole number >= 1, got ${value}`, "try 8");
+  }
+  if (components.length === 0) throw new PlinthError("the mixture has no datasets", "name at least one with --data");
+  for (const [i, { documents, weight }] of components.entries()) {
+    if (!(weight > 0) || !Number.isFinite(weight)) {
+      throw new PlinthError(`dataset ${i + 1} of the mixture: expected a weight > 0, got ${weight}`, "leave it out instead");
+    }
+    const needed = mode === "contiguous" ? context + 1 : 1;
+    if (documents.tokenCount < needed || (mode !== "contiguous" && !hasChunks(documents, context))) {
+      throw new PlinthError(
+        `dataset ${i + 1} of the mixture has ${documents.tokenCount} tokens in ${documents.count} documents, nothing to predict at context ${context}`,
+        mode === "contiguous" ? "use a shorter context or more text" : "add documents",
+      );
+    }
+  }
+  return components;
+}
+
+function hasChunks(documents: TokenDocuments, context: number): boolean {
+  for (let i = 0; i < documents.count; i++) if (chunksOf(documents, i, context).length > 0) return true;
+  return false;
+}
+
+/** Random numbers of their own for each purpose and time: the path picks a key, step by step. */
+function randomFor(seed: number, ...path: readonly number[]): HostRandom {
+  let random = new HostRandom(seed);
+  for (const n of path) {
+    const at = new HostRandom({ key: random.state().key, counter: 4 * n });
+    random = new HostRandom({ key: [at.word(), at.word()], counter: 0 });
+  }
+  return random;
+}
+
+/** Identity of a stream: a state fits only the same data cut the same way. */
+function fingerprint(components: readonly MixtureComponent[], { batchSize, context, seed = 0, mode = "packed" }: BatchOptions) {
+  const data = components.map(({ documents, weight }) => ({ hash: documents.hash, weight, bos: documents.source.bosId ?? null }));
+  return { data: sha256(JSON.stringify(data)).slice(0, 16), batchSize, context, seed, mode };
+}
+
+type Fingerprint = ReturnType<typeof fingerprint>;
+
+function checkFingerprint(saved: unknown, expected: Fingerprint): void {
+  const state = (typeof saved === "object" && saved !== null ? saved : {}) as Partial<Fingerprint>;
+  for (const [key, value] of Object.entries(expected)) {
+    const found = state[key as keyof Fingerprint];
+    if (found === value) continue;
+    const what = key === "data" ? "the data, its weights or the tokenizer" : key;
+    throw new PlinthError(
+      `cannot continue the data where the checkpoint left off: ${what} changed (saved ${found}, now ${value})`,
+      "resume with the same data and settings, or start a new run",
+    );
+  }
+}
+
+class ContiguousBatches implements BatchSource {
+  readonly reports = [];
+  readonly #components: readonly MixtureComponent[];
+  readonly #options: BatchOptions;
+  readonly #fingerprint: Fingerprint;
+  #step = 0;
+
+  constructor(components: readonly MixtureComponent[], options: BatchOptions) {
+    if (components.length > 1) {
+      throw new PlinthError("contiguous batches are drawn from one dataset", "use packed batches for a mixture");
+    }
+    this.#components = components;
+    this.#options = options;
+    this.#fingerprint = fingerprint(components, options);
+  }
+
+  async next(): Promise<Batch> {
+    const { batchSize, context, seed = 0 } = this.#options;
+    const { documents } = this.#components[0] as MixtureComponent;
+    const random = randomFor(seed, this.#step++);
+    const starts = Array.from({ length: batchSize }, () => random.int(documents.tokenCount - context));
+    return contiguousBatch(documents, starts, context);
+  }
+
+  state(): JsonValue {
+    return { ...this.#fingerprint, step: this.#step };
+  }
+
+  restore(state: JsonValue): void {
+    checkFingerprint(state, this.#fingerprint);
+    this.#step = (state as { step: number }).step;
+  }
+}
+
+class PackedBatches implements BatchSource {
+  readonly reports: readonly PackingReport[];
+  readonly #components: readonly MixtureComponent[];
+  readonly #options: BatchOptions;
+  readonly #fingerprint: Fingerprint;
+  readonly #streams: readonly RowStream[];
+  /** Rows taken from each component so far. */
+  #taken: number[];
+
+  constructor(components: readonly MixtureComponent[], options: BatchOptions) {
+    const { context, seed = 0 } = options;
+    this.#components = components;
+    this.#options = options;
+    this.#fingerprint = fingerprint(components, options);
+    this.#streams = components.map(({ documents }, i) => new RowStream(documents, { context, seed, component: i }));
+    this.#taken = components.map(() => 0);
+    this.reports = components.map(({ documents }) => packingReport(documents, context));
+  }
+
+  async next(): Promise<Batch> {
+    const rows: PackedRow[] = [];
+    while (rows.length < this.#options.batchSize) {
+      const i = this.#mostBehind();
+      this.#taken[i] = (this.#taken[i] as number) + 1;
+      const stream = this.#streams[i] as RowStream;
+      rows.push({ documents: stream.documents, row: stream.next() });
+    }
+    return packedBatch(rows, this.#options.context);
+  }
+
+  /** The component whose next row keeps all shares closest to the weights. */
+  #mostBehind(): number {
+    let best = 0;
+    for (const [i, { weight }] of this.#components.entries()) {
+      const due = (k: number, w: number) => ((this.#taken[k] as number) + 1) / w;
+      if (due(i, weight) < due(best, (this.#components[best] as MixtureComponent).weight)) best = i;
+    }
+    return best;
+  }
+
+  state(): JsonValue {
+    return { ...this.#fingerprint, taken: [...this.#taken], streams: this.#streams.map((stream) => stream.state()) };
+  }
+
+  restore(state: JsonValue): void {
+    checkFingerprint(state, this.#fingerprint);
+    const saved = state as unknown as { taken: number[]; streams: RowPosition[] };
+    this.#taken = [...saved.taken];
+    for (const [i, stream] of this.#streams.entries()) stream.restore(saved.streams[i] as RowPosition);
+  }
+}
+
+/** Epoch, place of the window's first document in the epoch's order, and rows of the window already used. */
+type RowPosition = { readonly epoch: number; readonly first: number; readonly used: number };
+
+/** The packed rows of one component, epoch after epoch. */
+class RowStream {
+  readonly documents: TokenDocuments;
+  readonly #options: { readonly context: number; readonly seed: number; readonly component: number };
+  #position: RowPosition = { epoch: 0, first: 0, used: 0 };
+  #order: { readonly epoch: number; readonly documents: Uint32Array } | undefined;
+  #window: { readonly epoch: number; readonly first: number; readonly end: number; readonly rows: readonly Row[] } | undefined;
+
+  constructor(documents: TokenDocuments, options: { context: number; seed: number; component: number }) {
+    this.documents = documents;
+    this.#options = options;
+  }
+
+  next(): Row {
+    for (;;) {
+      const { epoch, first, used } = this.#position;
+      const window = this.#pack(epoch, first);
+      const row = window.rows[used];
+      if (row !== undefined) {
+        this.#position = { epoch, first, used: used + 1 };
+        return row;
+      }
+      const over = window.end >= this.documents.count;
+      this.#position = over ? { epoch: epoch + 1, first: 0, used: 0 } : { epoch, first: window.end, used: 0 };
+    }
+  }
+
+  state(): RowPosition {
+    return this.#position;
+  }
+
+  restore(position: RowPosition): void {
+    this.#position = { ...position };
+  }
+
+  #pack(epoch: number, first: number) {
+    if (this.#window?.epoch === epoch && this.#window.first === first) return this.#window;
+    const { context, seed, component } = this.#options;
+    if (this.#order?.epoch !== epoch) {
+      const order = Uint32Array.from({ length: this.documents.count }, (_, i) => i);
+      this.#order = { epoch, documents: randomFor(seed, component, epoch, 0).shuffle(order) };
+    }
+    const chunks: Chunk[] = [];
+    let slots = 0;
+    let end = first;
+    while (end < this.documents.count && slots < windowRows * context) {
+      for (const chunk of chunksOf(this.documents, this.#order.documents[end++] as number, context)) {
+        chunks.push(chunk);
+        slots += chunk.length;
+      }
+    }
+    const rows = randomFor(seed, component, epoch, 1 + first).shuffle(packBestFit(chunks, context));
+    this.#window = { epoch, first, end, rows };
+    return this.#window;
+  }
+}
+
+export interface HeldOutOptions {
+  readonly batchSize: number;
+  readonly context: number;
+  readonly mode?: "packed" | "contiguous";
+  /** Stops after so many batches. */
+  readonly maxBatches?: number;
+}
+
+/**
+ * One pass over documents in their order, the same each time it is iterated. The last batch may have fewer rows filled;
+ * the rest of them is padding without targets, so that every batch has the same shape.
+ */
+export function heldOutBatches(documents: TokenDocuments, options: HeldOutOptions): AsyncIterable<Batch> {
+  const { batchSize, context, mode = "packed", maxBatches = Number.POSITIVE_INFINITY } = options;
+  return {
+    async *[Symbol.asyncIterator]() {
+      let batches = 0;
+      const groups = mode === "packed" ? packedRows(documents, options) : windows(documents, options);
+      for (const group of groups) {
+        if (batches++ >= maxBatches) return;
+        if (typeof group[0] === "number") {
+          const starts = [...(group as number[]), ...Array<number>(batchSize - group.length).fill(documents.tokenCount)];
+          yield await contiguousBatch(documents, starts, context);
+        } else {
+          const rows = [...(group as Row[]), ...Array<Row>(batchSize - group.length).fill([])];
+          yield await packedBatch(
+            rows.map((row) => ({ documents, row })),
+            context,
+          );
+        }
+      }
+    },
+  };
+}
+
+function* windows(documents: TokenDocuments, { batchSize, context }: HeldOutOptions): Generator<number[]> {
+  for (let start = 0; start + 1 < documents.tokenCount; start += batchSize * context) {
+    const starts = Array.from({ length: batchSize }, (_, i) => start + i * context);
+    yield starts.filter((at) => at + 1 < documents.tokenCount);
+  }
+}
+
+function* packedRows(documents: TokenDocuments, { batchSize, context }: HeldOutOptions): Generator<Row[]> {
+  let chunks: Chunk[] = [];
+  let slots = 0;
+  for (let document = 0; document <= documents.count; document++) {
+    if (document < documents.count) {
+      for (const chunk of chunksOf(documents, document, context)) {
+        chunks.push(chunk);
+        slots += chunk.length;
+      }
+      if (slots < windowRows * context) continue;
+    }
+    const rows = packBestFit(chunks, context);
+    for (let at = 0; at < rows.length; at += batchSize) yield rows.slice(at, at + batchSize);
+    chunks = [];
+    slots = 0;
+  }
+}
