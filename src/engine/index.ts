@@ -22,5 +22,5 @@ export { formatBytes } from "./compile/memory-limit.ts";
 export { type HostInfo, hostInfo, type MachineLimits, mapFile, measureLimits } from "./host-info.ts";
 export * from "./ir/index.ts";
 export * from "./ops/index.ts";
-export { HostRandom, type HostRandomState } from "./random.ts";
+export { fillNormal, HostRandom, type HostRandomState } from "./random.ts";
 export { flatten, isBranch, mapTree, type Tree, unflatten } from "./tree.ts";

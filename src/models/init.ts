@@ -1,5 +1,5 @@
 import { sha256 } from "../base/index.ts";
-import { allocateHost, HostRandom, NdArray, sizeOf } from "../engine/index.ts";
+import { allocateHost, fillNormal, NdArray, sizeOf } from "../engine/index.ts";
 import type { ParameterSpec } from "./family.ts";
 
 /** Fresh float32 parameters. Each draws from its own stream, keyed by the seed and its name. */
@@ -11,8 +11,8 @@ function initParameter(name: string, { shape, init }: ParameterSpec, seed: numbe
   const data = allocateHost("float32", sizeOf(shape));
   if (init.kind === "ones") data.fill(1);
   if (init.kind === "normal") {
-    const random = new HostRandom(Number.parseInt(sha256(`${seed}/${name}`).slice(0, 8), 16));
-    for (let i = 0; i < data.length; i++) data[i] = init.std * random.normal();
+    const ownSeed = Number.parseInt(sha256(`${seed}/${name}`).slice(0, 13), 16);
+    fillNormal(data, { seed: ownSeed, std: init.std });
   }
   return new NdArray("float32", shape, data);
 }

@@ -21,7 +21,7 @@ import {
   unflatten,
   valueAndGrad,
 } from "../../src/engine/index.ts";
-import { loadModel, type Model, readSafetensors } from "../../src/models/index.ts";
+import { type Cache, loadModel, type Model, readSafetensors } from "../../src/models/index.ts";
 
 export const goldenDir = join(packageRoot(), "test", "golden");
 export const assetsDir = process.env["PLINTH_ASSETS"] ?? join(packageRoot(), "..", "shared", "assets");
@@ -127,4 +127,56 @@ export async function adamwLosses(
     state = next;
   }
   return losses;
+}
+
+/** Logits[B,T,V] of one forward pass. */
+export async function logitsOf(
+  { family, config, params }: Model,
+  inputs: { tokens: NdArray; segments?: NdArray; positions?: NdArray },
+  backend: Backend,
+): Promise<NdArray> {
+  type Inputs = { tokens: Tensor; segments?: Tensor; positions?: Tensor };
+  const forward = jit(
+    (tree: Record<string, Tensor>, inputs: Inputs) => family.forward(unflatten(Object.entries(tree)), inputs, config).logits,
+    { backend },
+  );
+  return forward(Object.fromEntries(params), inputs);
+}
+
+/** Greedy ids and the logits they came from, by the cache: the prompt at once, then token by token. */
+export async function decodeGreedily(
+  model: Model,
+  prompt: NdArray,
+  steps: number,
+  backend: Backend,
+): Promise<{ ids: Int32Array; logits: NdArray }> {
+  const { family, config } = model;
+  const [B, T] = prompt.shape as [number, number];
+  const vocab = config.vocabSize;
+  const step = jit(
+    (params: Record<string, Tensor>, cache: Cache, inputs: { tokens: Tensor; start: Tensor; lastIndex: Tensor }) => {
+      const { logits, cache: next } = family.forward(unflatten(Object.entries(params)), { ...inputs, cache }, config);
+      return { logits, cache: next as Cache };
+    },
+    { backend, donate: [1] },
+  );
+  const shapes = family.cacheShape(config, B, T + steps);
+  let cache = Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, NdArray.zeros("float32", shape)]));
+  let tokens = prompt;
+  const logits = new Float32Array(B * steps * vocab);
+  const ids = new Int32Array(B * steps);
+  for (let i = 0; i < steps; i++) {
+    const start = i === 0 ? 0 : T + i - 1;
+    const rows = (n: number): NdArray => NdArray.int32([B], new Int32Array(B).fill(n));
+    const inputs = { tokens, start: rows(start), lastIndex: rows((tokens.shape[1] as number) - 1) };
+    const out = await step(Object.fromEntries(model.params), cache, inputs);
+    cache = out.cache as Record<string, NdArray>;
+    for (let b = 0; b < B; b++) {
+      const row = (out.logits.data as Float32Array).subarray(b * vocab, (b + 1) * vocab);
+      logits.set(row, (b * steps + i) * vocab);
+      ids[b * steps + i] = row.indexOf(Math.max(...row));
+    }
+    tokens = NdArray.int32([B, 1], Array.from({ length: B }, (_, b) => ids[b * steps + i] as number));
+  }
+  return { ids, logits: NdArray.float32([B, steps, vocab], logits) };
 }
