@@ -1,5 +1,5 @@
 import { PlinthError } from "../base/index.ts";
-import type { RunOptions } from "../generate/index.ts";
+import type { Backend } from "../engine/index.ts";
 import type { Model } from "../models/index.ts";
 import { type PreparedTask, prepareTask } from "./few-shot.ts";
 import { measureChoices } from "./metrics/choice.ts";
@@ -10,7 +10,7 @@ import { measureTexts } from "./metrics/text.ts";
 import { type Measurement, type TaskResult, toResult } from "./result.ts";
 import { type AnswerTask, type ChoiceTask, type CompletionTask, checkTask, type Task, type TextTask } from "./task.ts";
 
-export interface EvaluateOptions extends RunOptions {
+export interface EvaluateOptions {
   /** Examples before every prompt; default 0. */
   readonly shots?: number | undefined;
   /** Items per task at most, evenly spaced over the task. */
@@ -21,6 +21,7 @@ export interface EvaluateOptions extends RunOptions {
   readonly batchSize?: number | undefined;
   /** Texts longer than the context: tokens that a window repeats from the one before; default half the context. */
   readonly overlap?: number | undefined;
+  readonly backend?: Backend | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: EvaluateProgress) => void) | undefined;
 }
@@ -68,7 +69,7 @@ function measure(prepared: PreparedTask, context: MeasureContext): Promise<Measu
 }
 
 function measureContext(model: Model, options: EvaluateOptions): MeasureContext {
-  const { backend, adapter, signal } = options;
+  const { backend, signal } = options;
   const whole = (name: "shots" | "limit" | "batchSize" | "overlap", least: number, most = Number.MAX_SAFE_INTEGER) => {
     const value = options[name];
     if (value === undefined || (Number.isInteger(value) && value >= least && value <= most)) return value;
@@ -83,7 +84,6 @@ function measureContext(model: Model, options: EvaluateOptions): MeasureContext 
     batchSize: whole("batchSize", 1) ?? 8,
     overlap: whole("overlap", 0, room - 1) ?? Math.floor(room / 2),
     backend,
-    adapter,
     signal,
   };
 }

@@ -1,8 +1,8 @@
 import { PlinthError } from "../base/index.ts";
-import { concat, gather, jit, NdArray, pad, type Tensor } from "../engine/index.ts";
+import { type Backend, concat, gather, jit, NdArray, pad, type Tensor, unflatten } from "../engine/index.ts";
 import type { Model } from "../models/index.ts";
-import { editedTree, perModel, type RunOptions } from "./adapter.ts";
 import { bucketLength, prefillChunks } from "./buckets.ts";
+import { perModel } from "./per-model.ts";
 
 type Arrays = Readonly<Record<string, NdArray>>;
 type Tensors = Readonly<Record<string, Tensor>>;
@@ -30,14 +30,12 @@ export interface StepResult {
 export class Decoder {
   readonly context: number;
   readonly #model: Model;
-  readonly #extra: Arrays;
   readonly #programs: ReturnType<typeof createPrograms>;
 
-  constructor(model: Model, options: RunOptions = {}) {
+  constructor(model: Model, backend?: Backend) {
     this.#model = model;
-    this.#extra = options.adapter?.parameters ?? {};
     this.context = model.config.contextLength;
-    this.#programs = createPrograms(model, options);
+    this.#programs = createPrograms(model, backend);
   }
 
   /** Programs of the model compiled so far (a decoding loop adds none after its first token). */
@@ -129,7 +127,7 @@ export class Decoder {
     state: DecoderState,
     inputs: { tokens: NdArray; start: NdArray; lastIndex: NdArray },
   ): Promise<StepResult> {
-    const out = await this.#programs.forward(Object.fromEntries(this.#model.params), this.#extra, state.cache, inputs);
+    const out = await this.#programs.forward(Object.fromEntries(this.#model.params), state.cache, inputs);
     const values = (await out.logits.read()) as Float32Array;
     const width = values.length / state.rows;
     const logits = Array.from({ length: state.rows }, (_, i) => values.subarray(i * width, (i + 1) * width));
@@ -137,16 +135,16 @@ export class Decoder {
   }
 }
 
-function createPrograms(model: Model, { backend, adapter }: RunOptions) {
+function createPrograms(model: Model, backend: Backend | undefined) {
   const options = backend === undefined ? {} : { backend };
   type Inputs = { readonly tokens: Tensor; readonly start: Tensor; readonly lastIndex: Tensor };
-  const forward = (params: Tensors, extra: Tensors, cache: Tensors, inputs: Inputs) => {
-    const out = model.family.forward(editedTree(params, extra, adapter), { ...inputs, cache }, model.config);
+  const forward = (params: Tensors, cache: Tensors, inputs: Inputs) => {
+    const out = model.family.forward(unflatten(Object.entries(params)), { ...inputs, cache }, model.config);
     if (out.cache === undefined) throw new Error(`${model.family.modelType}: forward gave back no cache.`);
     return { logits: out.logits, cache: out.cache };
   };
   return {
-    forward: jit(forward, { donate: [2], ...options, name: "generate" }),
+    forward: jit(forward, { donate: [1], ...options, name: "generate" }),
     join: jit((caches: readonly Tensors[]) => {
       const parts = (name: string) => caches.map((cache) => cache[name] as Tensor);
       return mapRecord(caches[0] as Tensors, (_, name) => concat(parts(name), { axis: 0 }));
@@ -165,4 +163,4 @@ function mapRecord<T, U>(record: Readonly<Record<string, T>>, fn: (value: T, nam
 }
 
 /** The decoder of a model, made once so that its programs are shared between calls. */
-export const decoderFor = perModel((model, options) => new Decoder(model, options));
+export const decoderFor = perModel((model, backend) => new Decoder(model, backend));

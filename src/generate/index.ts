@@ -1,4 +1,3 @@
-export type { AdapterEdit, RunOptions } from "./adapter.ts";
 export { generate, generateAll, generateText } from "./generate.ts";
 export type {
   EndEvent,
@@ -16,3 +15,4 @@ export type {
 export { modelBosId, modelEosIds } from "./prompts.ts";
 export { type Distribution, logSoftmax, nextTokenDistribution, pick, topIds } from "./sampler.ts";
 export { ignoreTarget, type Score, type ScoreOptions, type ScoreRequest, scoreSequences } from "./score.ts";
+export { type ChatPrompt, chatPrompt } from "./chat.ts";

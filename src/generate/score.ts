@@ -1,8 +1,8 @@
 import { PlinthError } from "../base/index.ts";
-import { argmax, crossEntropy, equal, jit, NdArray, reshape, type Tensor } from "../engine/index.ts";
+import { argmax, type Backend, crossEntropy, equal, jit, NdArray, reshape, type Tensor, unflatten } from "../engine/index.ts";
 import type { Model } from "../models/index.ts";
-import { editedTree, perModel, type RunOptions } from "./adapter.ts";
 import { bucketLength, bucketRows } from "./buckets.ts";
+import { perModel } from "./per-model.ts";
 
 /** Target that is not scored. */
 export const ignoreTarget = -100;
@@ -20,7 +20,8 @@ export interface Score {
   readonly isGreedy: Uint8Array;
 }
 
-export interface ScoreOptions extends RunOptions {
+export interface ScoreOptions {
+  readonly backend?: Backend | undefined;
   /** Sequences per call; default 8. Changes the speed and nothing else. */
   readonly batchSize?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -48,7 +49,7 @@ export async function scoreSequences(
     const length = bucketLength(request.tokens.length, contextLength);
     byLength.set(length, [...(byLength.get(length) ?? []), i]);
   }
-  const run = scorerFor(model, options);
+  const run = scorerFor(model, options.backend);
   const results = new Array<Score>(requests.length);
   let done = 0;
   for (const [length, members] of [...byLength].sort(([a], [b]) => b - a)) {
@@ -76,11 +77,11 @@ type Run = (requests: readonly ScoreRequest[], rows: number, length: number) => 
 /** The scoring programs of a model, shared between calls. */
 const scorerFor = perModel(createScorer);
 
-function createScorer(model: Model, { backend, adapter }: RunOptions): Run {
+function createScorer(model: Model, backend: Backend | undefined): Run {
   type Tensors = Readonly<Record<string, Tensor>>;
   const score = jit(
-    (params: Tensors, extra: Tensors, tokens: Tensor, targets: Tensor) => {
-      const { logits } = model.family.forward(editedTree(params, extra, adapter), { tokens }, model.config);
+    (params: Tensors, tokens: Tensor, targets: Tensor) => {
+      const { logits } = model.family.forward(unflatten(Object.entries(params)), { tokens }, model.config);
       const flat = reshape(logits, [-1, model.config.vocabSize]);
       const wanted = reshape(targets, [-1]);
       return {
@@ -100,7 +101,6 @@ function createScorer(model: Model, { backend, adapter }: RunOptions): Run {
     }
     const out = await score(
       Object.fromEntries(model.params),
-      adapter?.parameters ?? {},
       NdArray.int32([rows, length], tokens),
       NdArray.int32([rows, length], targets),
     );

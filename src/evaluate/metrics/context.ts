@@ -1,12 +1,13 @@
-import type { RunOptions } from "../../generate/index.ts";
+import type { Backend } from "../../engine/index.ts";
 import type { Model } from "../../models/index.ts";
 
 /** What every kind of measurement gets beside its items. */
-export interface MeasureContext extends RunOptions {
+export interface MeasureContext {
   readonly model: Model;
   readonly batchSize: number;
   /** Tokens that a window repeats from the one before it. */
   readonly overlap: number;
+  readonly backend?: Backend | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }
