@@ -13,6 +13,7 @@ export { defaultSpecialTokens, type TrainBpeOptions, trainBpe } from "./bpe-trai
 export { type BuildOptions, type BuildProgress, buildDataset } from "./build.ts";
 export { trainCharTokenizer } from "./char-tokenizer.ts";
 export { type ChatMessage, type ChatOptions, chatMlTemplate, type RenderedChat } from "./chat-template.ts";
+export { type Compression, compression } from "./compression.ts";
 export { type Dataset, type Document, openDataset } from "./dataset.ts";
 export type { Manifest, Split } from "./manifest.ts";
 export { type PackingReport, packingReport } from "./packing.ts";

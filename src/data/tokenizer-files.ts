@@ -90,7 +90,7 @@ const endOfText = "<|endoftext|>";
 const gpt2Config: TokenizerConfig = { bos_token: endOfText, eos_token: endOfText, unk_token: endOfText };
 
 function isVocabulary(json: unknown): json is Record<string, number> {
-  if (typeof json !== "object" || json === null || Array.isArray(json) || "model" in json) return false;
+  if (typeof json !== "object" || json === null || Array.isArray(json)) return false;
   const values = Object.values(json);
   return values.length > 0 && values.every((value) => Number.isInteger(value));
 }

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { type Tokenizer, trainBpe } from "../../src/data/index.ts";
-import { repositoryRoot } from "./support.ts";
+import { packageRoot } from "../../src/base/index.ts";
 
 interface Golden {
   specialTokens: string[];
@@ -11,7 +11,7 @@ interface Golden {
   cases: { corpus: string; texts: string[]; vocabSize: number; learnt: string[]; merges: [string, string][]; probes: number[][] }[];
 }
 
-const golden = JSON.parse(readFileSync(join(repositoryRoot, "test/golden/bpe_golden.json"), "utf8")) as Golden;
+const golden = JSON.parse(readFileSync(join(packageRoot(), "test/golden/bpe_golden.json"), "utf8")) as Golden;
 
 for (const example of golden.cases) {
   test(`trainBpe gives the vocabulary of Hugging Face's trainer: ${example.corpus}, ${example.vocabSize}`, async () => {
