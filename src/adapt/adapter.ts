@@ -34,6 +34,8 @@ export interface Adaptation {
   readonly decay: (name: string) => boolean;
   /** How the result becomes files: a model folder, or an adapter folder. */
   readonly files: ModelFiles;
+  /** The adapted model, from trained parameters. */
+  readonly result: (parameters: Parameters) => Model;
 }
 
 const registry = new Map<string, Adapter>();

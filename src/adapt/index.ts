@@ -1,5 +1,6 @@
 import "./full.ts";
 
+export { type AdaptOptions, adapt } from "./adapt.ts";
 export {
   type Adaptation,
   type Adapter,
@@ -8,7 +9,6 @@ export {
   defineAdapter,
   findAdapter,
 } from "./adapter.ts";
-export { float32Parameters, modelFiles } from "./full.ts";
 export {
   initLora,
   type LinearModule,

@@ -113,6 +113,7 @@ export const lora = defineAdapter({
         save: (params, folder) => writePeft({ ...adapter, params }, linearModules(model), folder),
         load: async (folder) => (await readPeft(folder, linearModules(model))).params,
       },
+      result: (params) => withLora(model, { ...adapter, params }),
     };
   },
 });

@@ -2,11 +2,12 @@ import { randomBytes } from "node:crypto";
 import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { explainWriteError, PlinthError, readJson, syncFolder, writeJsonAtomic } from "../base/index.ts";
+import type { JsonValue } from "../data/index.ts";
 import { formatShape, type HostArray, NdArray, sameShape } from "../engine/index.ts";
 import { readSafetensors, writeSafetensors } from "../models/index.ts";
 import type { SpikeState } from "./spike.ts";
 import type { Slots } from "./step.ts";
-import type { HeldOut, JsonValue, Parameters } from "./types.ts";
+import type { HeldOut, Parameters } from "./types.ts";
 
 /** Everything a run needs beside its arrays; `state.json`, the last file written into a checkpoint. */
 export interface RunState {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot, packageVersion, PlinthError } from "../base/index.ts";
-import type { JsonValue } from "./types.ts";
+import { PlinthError, packageRoot, packageVersion } from "../base/index.ts";
+import type { JsonValue } from "../data/index.ts";
 
 type JsonObject = Readonly<Record<string, JsonValue>>;
 

@@ -5,8 +5,8 @@ export {
   assemblePlain,
   causalLm,
   causalLmBatch,
-  ignoreIndex,
-  type TokenBatch,
+  causalLmData,
+  causalLmHeldOut,
 } from "./objectives/causal-lm.ts";
 export {
   createOptimizer,
@@ -16,13 +16,20 @@ export {
   optimizerNames,
   type UpdateContext,
 } from "./optimizers/index.ts";
+export {
+  float32Parameters,
+  type LanguageModelOptions,
+  modelFiles,
+  pretrain,
+  type TrainedModel,
+  withParameters,
+} from "./pretrain.ts";
 export { defineSchedule, findSchedule, type Schedule, type ScheduleOptions, scheduleNames } from "./schedules/index.ts";
 export { SpikeDetector } from "./spike.ts";
 export { type StepOptions, type StepResult, TrainStep } from "./step.ts";
 export { train } from "./train.ts";
 export type {
   HeldOut,
-  JsonValue,
   LossFunction,
   ModelFiles,
   Parameters,

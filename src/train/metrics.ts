@@ -1,6 +1,6 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { explainWriteError, writeFileAtomic } from "../base/index.ts";
-import type { JsonValue } from "./types.ts";
+import type { JsonValue } from "../data/index.ts";
 
 /** One JSON object per line; each has the `step` it belongs to. Appended as the run goes, synced with checkpoints. */
 export class MetricsLog {

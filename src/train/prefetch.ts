@@ -1,4 +1,5 @@
-import type { JsonValue, TrainBatch, TrainData } from "./types.ts";
+import type { JsonValue } from "../data/index.ts";
+import type { TrainBatch, TrainData } from "./types.ts";
 
 /**
  * Reads one batch ahead, so that data is made while the engine works. `state()` is the position after the last batch

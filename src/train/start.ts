@@ -1,6 +1,7 @@
 import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { explainWriteError, PlinthError } from "../base/index.ts";
+import type { JsonValue } from "../data/index.ts";
 import { formatShape, type NdArray, sameShape } from "../engine/index.ts";
 import {
   type CheckpointInfo,
@@ -11,7 +12,7 @@ import {
   removeTemporaries,
 } from "./checkpoint.ts";
 import { checkSameRun, codeVersion } from "./identity.ts";
-import type { JsonValue, Parameters, TrainOptions } from "./types.ts";
+import type { Parameters, TrainOptions } from "./types.ts";
 
 export interface Start {
   readonly checkpoint: CheckpointInfo;

@@ -1,3 +1,4 @@
+import type { JsonValue } from "../data/index.ts";
 import type { Backend, NdArray, Tensor } from "../engine/index.ts";
 import type { ScheduleOptions } from "./schedules/index.ts";
 
@@ -24,8 +25,6 @@ export interface TrainBatch {
   /** Bytes of text those tokens stand for; gives bits per byte. */
   readonly byteCount: number;
 }
-
-export type JsonValue = string | number | boolean | null | readonly JsonValue[] | { readonly [key: string]: JsonValue };
 
 /** An endless, seeded stream of batches that can be put back to any point. */
 export interface TrainData {

@@ -4,7 +4,7 @@ import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { listCheckpoints, train } from "../../src/train/index.ts";
-import { bytesOf, temporaryFolder, ToyData, toyFiles, toyOptions } from "./toy.ts";
+import { bytesOf, ToyData, temporaryFolder, toyFiles, toyOptions } from "./toy.ts";
 
 test("a full disk during a checkpoint: one clear error, earlier checkpoints intact, and the run resumes", async (t) => {
   const out = await temporaryFolder(t);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { NdArray } from "../../src/engine/index.ts";
 import { listCheckpoints, type StepEvent, type TrainBatch, type TrainEvent, train } from "../../src/train/index.ts";
-import { bytesOf, temporaryFolder, ToyData, toyLoss, toyOptions, toyParameters } from "./toy.ts";
+import { bytesOf, ToyData, temporaryFolder, toyLoss, toyOptions, toyParameters } from "./toy.ts";
 
 async function heldOutBatches(): Promise<TrainBatch[]> {
   const data = new ToyData(16, 77);

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
+import type { JsonValue } from "../../src/data/index.ts";
 import {
   add,
   cast,
@@ -17,14 +18,7 @@ import {
   type Tensor,
 } from "../../src/engine/index.ts";
 import { readSafetensors, writeSafetensors } from "../../src/models/index.ts";
-import type {
-  JsonValue,
-  LossFunction,
-  ModelFiles,
-  Parameters,
-  TrainData,
-  TrainOptions,
-} from "../../src/train/index.ts";
+import type { LossFunction, ModelFiles, Parameters, TrainData, TrainOptions } from "../../src/train/index.ts";
 
 /** A bigram model on made-up text: the smallest thing that has matrices, a bias, dropout and a falling loss. */
 export const vocabulary = 7;

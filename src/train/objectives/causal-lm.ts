@@ -1,9 +1,7 @@
+import { type Batch, type BatchSource, ignoreIndex } from "../../data/index.ts";
 import { cast, crossEntropy, notEqual, reshape, sum, type Tensor, type Tree, unflatten } from "../../engine/index.ts";
 import type { ModelConfig, ModelFamily } from "../../models/index.ts";
-import type { LossFunction, TrainBatch } from "../types.ts";
-
-/** Targets with this id do not count: padding, and what is not to be learned (the user's side of a conversation). */
-export const ignoreIndex = -100;
+import type { LossFunction, TrainBatch, TrainData } from "../types.ts";
 
 /** Builds the model's parameter tree from what trains and what does not; adapters bring their own. */
 export type Assemble = (
@@ -18,8 +16,8 @@ export const assemblePlain: Assemble = (trainable, frozen) =>
 
 /**
  * Next-token prediction for any decoder: the summed cross-entropy of logits[B,T,V] against targets[B,T] in nats
- * (float32 sums), over the targets that are not {@link ignoreIndex}. Reads `tokens`, `targets` and, where the batch
- * has them, `positions` and `segments` (documents packed side by side do not see each other).
+ * (float32 sums), over the targets that are not ignored. Reads `tokens`, `targets` and, where the batch has them,
+ * `positions` and `segments` (documents packed side by side do not see each other).
  */
 export function causalLm<C extends ModelConfig>(
   family: ModelFamily<C>,
@@ -38,22 +36,25 @@ export function causalLm<C extends ModelConfig>(
   };
 }
 
-/** A batch of token ids as data pipelines make them, ready for {@link causalLm}. */
-export interface TokenBatch extends Omit<TrainBatch, "arrays"> {
-  readonly tokens: TrainBatch["arrays"][string];
-  readonly targets: TrainBatch["arrays"][string];
-  readonly positions: TrainBatch["arrays"][string];
-  readonly segments: TrainBatch["arrays"][string];
+/** Names the arrays of a batch for {@link causalLm}. */
+export function causalLmBatch(batch: Batch): TrainBatch {
+  const { tokens, targets, positions, segments, tokenCount, byteCount } = batch;
+  const packed = positions === undefined || segments === undefined ? {} : { positions, segments };
+  return { arrays: { tokens, targets, ...packed }, tokenCount, byteCount };
 }
 
-/**
- * Names the arrays of a token batch. `segmented: false` leaves out positions and segments, for data where each row is
- * one stretch of one document: attention then skips the comparison of document ids.
- */
-export function causalLmBatch(
-  batch: TokenBatch,
-  { segmented = true }: { readonly segmented?: boolean } = {},
-): TrainBatch {
-  const { tokens, targets, positions, segments, tokenCount, byteCount } = batch;
-  return { arrays: segmented ? { tokens, targets, positions, segments } : { tokens, targets }, tokenCount, byteCount };
+/** A source of batches as data for `train`. */
+export function causalLmData(source: BatchSource): TrainData {
+  return {
+    next: async () => causalLmBatch(await source.next()),
+    state: () => source.state(),
+    restore: (state) => source.restore(state),
+  };
+}
+
+/** Held-out batches as `train` reads them. */
+export function causalLmHeldOut(batches: AsyncIterable<Batch>) {
+  return async function* (): AsyncGenerator<TrainBatch> {
+    for await (const batch of batches) yield causalLmBatch(batch);
+  };
 }
