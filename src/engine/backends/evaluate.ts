@@ -25,10 +25,19 @@ export function evaluateDecomposition(op: OpDef, inputs: readonly Oracle[], attr
   return runExpansion(expand(op, inputs, attrs), inputs);
 }
 
-function runExpansion(expansion: Expansion, inputs: readonly Oracle[]): Oracle[] {
-  const values = new Map<Node, readonly Oracle[]>(expansion.inputs.map((t, i) => [t.node, [inputs[i] as Oracle]]));
-  for (const node of expansion.order) if (!values.has(node)) values.set(node, evaluateNode(node, valuesOf(node, values)));
-  return expansion.outputs.map((t) => values.get(t.node)?.[t.index] as Oracle);
+/** Float64 values of tensors from values of the graph's inputs. Rounds nothing. */
+export function evaluateOracle(
+  inputs: readonly Tensor[],
+  values: readonly Oracle[],
+  outputs: readonly Tensor[],
+): Oracle[] {
+  return runExpansion({ inputs, outputs, order: topologicalOrder(outputs) }, values);
+}
+
+function runExpansion({ inputs, outputs, order }: Expansion, given: readonly Oracle[]): Oracle[] {
+  const values = new Map<Node, readonly Oracle[]>(inputs.map((t, i) => [t.node, [given[i] as Oracle]]));
+  for (const node of order) if (!values.has(node)) values.set(node, evaluateNode(node, valuesOf(node, values)));
+  return outputs.map((t) => values.get(t.node)?.[t.index] as Oracle);
 }
 
 /** Values of a node's inputs. */

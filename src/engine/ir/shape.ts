@@ -1,3 +1,5 @@
+import { PlinthError } from "../../base/index.ts";
+
 /** Sizes of the axes, outermost first; `[]` is a scalar. */
 export type Shape = readonly number[];
 
@@ -39,8 +41,9 @@ export function broadcastShapes(a: Shape, b: Shape, op: string): number[] {
     const x = a[a.length - rank + i] ?? 1;
     const y = b[b.length - rank + i] ?? 1;
     if (x !== y && x !== 1 && y !== 1) {
-      throw new Error(
-        `${op}: expected shapes that broadcast, got ${formatShape(a)} and ${formatShape(b)} (axis ${i - rank}: ${x} against ${y}). Fix: reshape or broadcastTo one side.`,
+      throw new PlinthError(
+        `${op}: expected shapes that broadcast, got ${formatShape(a)} and ${formatShape(b)} (axis ${i - rank}: ${x} against ${y})`,
+        "reshape or broadcastTo one side",
       );
     }
     out[i] = x === 1 ? y : x;
@@ -52,8 +55,9 @@ export function broadcastShapes(a: Shape, b: Shape, op: string): number[] {
 export function normalizeAxis(axis: number, rank: number, op: string): number {
   const n = axis < 0 ? axis + rank : axis;
   if (!Number.isInteger(n) || n < 0 || n >= rank) {
-    throw new Error(
-      `${op}: expected an axis in [${-rank}, ${rank - 1}], got ${axis}. Fix: the tensor has ${rank} axes.`,
+    throw new PlinthError(
+      `${op}: expected an axis in [${-rank}, ${rank - 1}], got ${axis}`,
+      `name one of the tensor's ${rank} axes`,
     );
   }
   return n;

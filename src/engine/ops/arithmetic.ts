@@ -1,4 +1,4 @@
-import type { OpDef, VjpRule } from "../ir/op.ts";
+import type { OpDef, OpSample, VjpRule } from "../ir/op.ts";
 import { apply1, type Tensor } from "../ir/tensor.ts";
 import { binarySamples, defineElementwise, type ElementwiseSpec, unarySamples } from "./elementwise.ts";
 import { scalar, type TensorLike, toTensor, toTensors } from "./source.ts";
@@ -22,7 +22,18 @@ function arithmetic(
     evaluateInt: (a: number, b: number) => number;
   },
 ): OpDef {
-  return defineElementwise({ ...spec, arity: 2, samples: binarySamples({ dtypes: ["float32", "int32"] }) });
+  const narrow: OpSample = {
+    name: "bfloat16 and float16",
+    inputs: [
+      { shape: [7, 13], dtype: "bfloat16" },
+      { shape: [13], dtype: "float16" },
+    ],
+  };
+  return defineElementwise({
+    ...spec,
+    arity: 2,
+    samples: [...binarySamples({ dtypes: ["float32", "int32"] }), narrow, { ...narrow, name: "bfloat16", tolerance: 1e-2, inputs: [0, 1].map(() => ({ shape: [5, 33], dtype: "bfloat16" as const })) }],
+  });
 }
 
 export const addOp = arithmetic({

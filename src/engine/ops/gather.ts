@@ -88,7 +88,7 @@ export const scatterAddOp = defineOp({
     { name: "odd", inputs: [{ shape: [3, 7], dtype: "int32" }, { shape: [3, 7, 5], dtype: "float32" }], attrs: { rows: 11 } },
     { name: "scalars", inputs: [{ shape: [7], dtype: "int32" }, { shape: [7], dtype: "float32" }], attrs: { rows: 10 } },
     { name: "empty", inputs: [{ shape: [0], dtype: "int32" }, { shape: [0, 3], dtype: "float32" }], attrs: { rows: 10 } },
-    { name: "size-1", inputs: [{ shape: [1], dtype: "int32" }, { shape: [1, 1], dtype: "float32" }], attrs: { rows: 10 } },
+    { name: "size-1", inputs: [{ shape: [1], dtype: "int32", values: [0] }, { shape: [1, 1], dtype: "float32" }], attrs: { rows: 1 } },
     { name: "larger", inputs: [{ shape: [200], dtype: "int32" }, { shape: [200, 129], dtype: "float32" }], attrs: { rows: 10 } },
   ],
 });

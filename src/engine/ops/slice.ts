@@ -98,7 +98,8 @@ export const padOp = defineOp({
     { name: "nothing", inputs: [{ shape: [7, 13], dtype: "float32" }], attrs: { low: [0, 0], high: [0, 0] } },
     { name: "int32", inputs: [{ shape: [2, 3, 5], dtype: "int32" }], attrs: { low: [0, 1, 0], high: [1, 0, 2] } },
     { name: "empty", inputs: [{ shape: [0, 3], dtype: "float32" }], attrs: { low: [2, 0], high: [0, 1] } },
-    { name: "size-1", inputs: [{ shape: [1], dtype: "float32" }], attrs: { low: [1], high: [1] } },
+    { name: "size-1", inputs: [{ shape: [1], dtype: "float32" }], attrs: { low: [0], high: [0] } },
+    { name: "around one", inputs: [{ shape: [1], dtype: "float32" }], attrs: { low: [1], high: [1] } },
     { name: "larger", inputs: [{ shape: [33, 65], dtype: "float32" }], attrs: { low: [3, 64], high: [1, 0] } },
   ],
 });

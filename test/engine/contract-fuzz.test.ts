@@ -1,0 +1,177 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { vjp } from "../../src/engine/autodiff/index.ts";
+import { evaluateOracle } from "../../src/engine/backends/evaluate.ts";
+import { createBackend } from "../../src/engine/backends/index.ts";
+import { NativeMissingError } from "../../src/engine/backends/load-native.ts";
+import { simplify } from "../../src/engine/compile/simplify.ts";
+import { decodeFloat64 } from "../../src/engine/ir/convert.ts";
+import { isFloating } from "../../src/engine/ir/dtype.ts";
+import type { Graph } from "../../src/engine/ir/graph.ts";
+import { NdArray } from "../../src/engine/ir/nd-array.ts";
+import { printGraph } from "../../src/engine/ir/print.ts";
+import type { Oracle } from "../../src/engine/ir/op.ts";
+import { type Shape, sameShape, sizeOf } from "../../src/engine/ir/shape.ts";
+import type { Tensor } from "../../src/engine/ir/tensor.ts";
+import * as ops from "../../src/engine/ops/index.ts";
+import { HostRandom } from "../../src/engine/random.ts";
+import { assertClose, generate, runOn, toOracle } from "./contract-support.ts";
+
+const graphs = 150;
+const nodesPerGraph = 24;
+
+/** A random program of elementwise ops, views, reductions, products and composites whose values stay moderate. */
+function randomGraph(seed: number): { graph: Graph; arrays: NdArray[]; valueCount: number } {
+  const random = new HostRandom(seed);
+  const pick = <T>(items: readonly T[]): T => items[random.int(items.length)] as T;
+  const size = (): number => pick([1, 2, 3, 4, 5, 7, 8, 16, 17, 33]);
+  const arrays: NdArray[] = [];
+  const inputs: Tensor[] = [];
+  const fresh = (shape: Shape): Tensor => {
+    const array = generate({ shape, dtype: "float32" }, random);
+    arrays.push(array);
+    const t = ops.input(array);
+    inputs.push(t);
+    return t;
+  };
+  const pool: Tensor[] = [fresh([size(), size()]), fresh([size(), size(), size()]), fresh([size()])];
+  const tame = (t: Tensor): Tensor => (random.int(3) === 0 ? ops.tanh(t) : t);
+  const axisOf = (t: Tensor): number => random.int(t.rank);
+  const ranked = (rank: number): Tensor => pool.filter((t) => t.rank >= rank).at(-1 - random.int(2)) ?? fresh([3, 5, 7]);
+
+  const moves: readonly (() => Tensor[])[] = [
+    () => [pick([ops.tanh, ops.sigmoid, ops.neg, ops.sin, ops.relu, ops.abs, ops.silu, ops.gelu])(pick(pool))],
+    () => [ops.mul(pick(pool), 0.5), ops.add(pick(pool), 0.25)],
+    () => {
+      const a = pick(pool);
+      const same = pool.filter((t) => sameShape(t.shape, a.shape));
+      return [tame(pick([ops.add, ops.sub, ops.mul, ops.maximum, ops.minimum])(a, pick(same)))];
+    },
+    () => {
+      const a = ranked(1);
+      const kept = a.shape.map((n) => (random.int(2) === 0 ? n : 1)).slice(random.int(a.rank));
+      return [tame(pick([ops.add, ops.sub, ops.mul])(fresh(kept), a))];
+    },
+    () => {
+      const a = ranked(1);
+      const axes = a.shape.flatMap((_, i) => (random.int(2) === 0 ? [i] : []));
+      return [pick([ops.mean, ops.max])(a, { axes, keepDims: random.int(2) === 0 })];
+    },
+    () => {
+      const a = ranked(1);
+      return [ops.sub(a, ops.mean(a, { axes: -1, keepDims: true }))];
+    },
+    () => {
+      const a = ranked(2);
+      return [ops.transpose(a, random.shuffle(a.shape.map((_, i) => i)))];
+    },
+    () => {
+      const a = ranked(1);
+      return [ops.reshape(a, pick([[-1], [1, -1], [...a.shape, 1], [a.shape[0] as number, -1]]))];
+    },
+    () => {
+      const a = ranked(1);
+      const starts = a.shape.map((n) => random.int(n));
+      return [ops.slice(a, { starts, limits: a.shape.map((n, i) => (starts[i] as number) + 1 + random.int(n - (starts[i] as number))) })];
+    },
+    () => {
+      const a = ranked(1);
+      return [ops.concat([a, pick([ops.neg, ops.tanh])(a)], { axis: axisOf(a) })];
+    },
+    () => {
+      const a = ranked(1);
+      const axis = axisOf(a);
+      const first = random.int((a.shape[axis] as number) + 1);
+      return ops.split(a, [first, (a.shape[axis] as number) - first], { axis }).filter((t) => sizeOf(t.shape) > 0);
+    },
+    () => {
+      const a = ranked(2);
+      const k = a.shape.at(-1) as number;
+      const n = size();
+      const transposeB = random.int(2) === 0;
+      return [ops.mul(ops.matmul(a, fresh(transposeB ? [n, k] : [k, n]), { transposeB }), 1 / Math.sqrt(k))];
+    },
+    () => {
+      const a = ranked(2);
+      return [ops.mul(ops.matmul(a, a, { transposeA: true }), 1 / (a.shape.at(-2) as number))];
+    },
+    () => [ops.softmax(ranked(1))],
+    () => {
+      const a = ranked(1);
+      const width = a.shape.slice(-1);
+      return [ops.layerNorm(a, fresh(width), fresh(width), { eps: 0.1 })];
+    },
+    () => {
+      const a = pick(pool);
+      return [ops.select(ops.less(a, 0.123), ops.mul(a, 0.3), ops.add(a, 1))];
+    },
+    () => {
+      const a = ranked(1);
+      const low = a.shape.map(() => random.int(2));
+      return [ops.pad(a, { low, high: low })];
+    },
+    () => {
+      const a = ranked(1);
+      return [ops.sum(a, { axes: [axisOf(a)] })].map((t) => ops.tanh(t));
+    },
+  ];
+  for (let i = 0; i < nodesPerGraph; i++) {
+    for (const t of pick(moves)()) if (sizeOf(t.shape) <= 4096 && t.rank <= 5) pool.push(t);
+  }
+  const made = pool.filter((t) => t.node.op.name !== "input");
+  const outputs = [...made.slice(-3), pick(made)];
+  const cotangents = outputs.map((t) => ops.cast(ops.sign(ops.sin(fresh(t.shape))), "float32"));
+  const wanted = [...inputs.slice(0, -outputs.length)];
+  const gradients = vjp(outputs, cotangents, wanted).filter((t) => t !== undefined);
+  const graph: Graph = {
+    inputs,
+    inputNames: inputs.map((_, i) => `x${i}`),
+    outputs: [...outputs, ...gradients],
+    donated: new Set(),
+  };
+  return { graph, arrays, valueCount: outputs.length };
+}
+
+let skip: string | false = false;
+try {
+  createBackend("native");
+} catch (error) {
+  if (!(error instanceof NativeMissingError)) throw error;
+  skip = "the native engine is not built here";
+}
+
+test("random programs give on the native backend what the oracle gives", { skip }, async (t) => {
+  const native = createBackend("native");
+  let compared = 0;
+  for (let seed = 1; seed <= graphs; seed++) {
+    const { graph, arrays, valueCount } = randomGraph(seed);
+    const expected = evaluateOracle(graph.inputs, arrays.map(toOracle), graph.outputs);
+    const simplified = simplify(graph);
+    const actual = await runOn(native, { graph: simplified, arrays });
+    actual.forEach((array, i) => {
+      const e = (expected[i] as Oracle).data;
+      assert.ok(isFloating(array.dtype));
+      const largest = e.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
+      const what = `seed ${seed}, ${i < valueCount ? `output ${i}` : `gradient ${i - valueCount}`}`;
+      try {
+        assertClose(decodeFloat64(array.dtype, array.data), e, 2e-4, what, largest);
+      } catch (error) {
+        t.diagnostic(printGraph(simplified));
+        throw error;
+      }
+      compared += e.length;
+    });
+  }
+  assert.ok(compared > graphs * 50, `only ${compared} numbers compared`);
+});
+
+test("random programs keep their meaning through the shared passes", async () => {
+  for (let seed = 1; seed <= graphs; seed++) {
+    const { graph, arrays } = randomGraph(seed);
+    const values = arrays.map(toOracle);
+    const before = evaluateOracle(graph.inputs, values, graph.outputs);
+    const after = evaluateOracle(graph.inputs, values, simplify(graph).outputs);
+    // Constants that are folded are rounded to float32.
+    after.forEach((value, i) => assertClose(value.data, before[i]?.data ?? [], 1e-5, `seed ${seed}, output ${i}`));
+  }
+});
