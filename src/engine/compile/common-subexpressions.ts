@@ -1,6 +1,6 @@
 import type { Graph } from "../ir/graph.ts";
 import { NdArray } from "../ir/nd-array.ts";
-import { type AttrValue, type Node, reapply, type Tensor } from "../ir/tensor.ts";
+import type { AttrValue, Node, Tensor } from "../ir/tensor.ts";
 import { rewriteGraph } from "./rewrite.ts";
 
 /**
@@ -10,14 +10,13 @@ import { rewriteGraph } from "./rewrite.ts";
 export function mergeCommonSubexpressions(graph: Graph): Graph {
   const keys = new AttrKeys();
   const known = new Map<string, readonly Tensor[]>();
-  return rewriteGraph(graph, (node, inputs) => {
-    const key = `${node.op.name}|${inputs.map((tensor) => `${tensor.node.id}.${tensor.index}`).join(",")}|${keys.of(node)}`;
-    const same = known.get(key);
-    if (same !== undefined) return same;
-    const outputs = reapply(node, inputs);
-    known.set(key, outputs);
-    return outputs;
-  });
+  const keyOf = (node: Node, inputs: readonly Tensor[]): string =>
+    `${node.op.name}|${inputs.map((tensor) => `${tensor.node.id}.${tensor.index}`).join(",")}|${keys.of(node)}`;
+  return rewriteGraph(
+    graph,
+    (node, inputs) => known.get(keyOf(node, inputs)),
+    (node, inputs, outputs) => known.set(keyOf(node, inputs), outputs),
+  );
 }
 
 const maxComparedElements = 256;

@@ -24,8 +24,11 @@ export type Unit = FusedGroup | { readonly kind: "node"; readonly node: Node };
 /** Most tensors that one fused kernel reads and writes; beyond, streams compete for the cache and gain little. */
 const maxOperands = 12;
 const maxNodes = 48;
-/** Groups that only share an input are joined when they are this close in the program, so that lifetimes stay short. */
-const maxSiblingDistance = 64;
+/**
+ * Nodes join a group only when they are this close to it in the program, so that lifetimes stay short: work of the
+ * backward pass must not move into the forward pass just because its operands exist.
+ */
+const maxDistance = 32;
 const minSiblingSize = 1024;
 
 interface Cluster {
@@ -69,14 +72,14 @@ export function fuse(order: readonly Node[], kept: readonly Tensor[]): Unit[] {
   order.forEach((node, i) => {
     if (!(clusters[i] as Cluster).fusible) return;
     const inputs = inputsOf[i] as number[];
-    for (const input of inputs) if ((clusters[input] as Cluster).fusible) joiner.tryJoin(i, input);
+    for (const input of inputs) if (i - input <= maxDistance) joiner.tryJoin(i, input);
     const { shape } = clusters[i] as Cluster;
     if (sizeOf(shape) < minSiblingSize) return;
     node.inputs.forEach((tensor, k) => {
       const input = inputs[k] as number;
       if (!sameShape(tensor.shape, shape)) return;
       const others = readers.get(input) ?? [];
-      const near = others.findLast((other) => i - other <= maxSiblingDistance);
+      const near = others.findLast((other) => i - other <= maxDistance);
       if (near !== undefined) joiner.tryJoin(i, near);
       readers.set(input, [...others, i]);
     });

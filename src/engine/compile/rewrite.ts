@@ -8,16 +8,29 @@ import { inScope, type Node, reapply, type Tensor } from "../ir/tensor.ts";
 export type Rewrite = (node: Node, inputs: readonly Tensor[]) => readonly Tensor[] | undefined;
 
 /**
- * Rewrites a graph node by node. Graph inputs stay the same tensors. Every other node is made anew, so that ids keep
- * the order of the program; nodes that nothing uses any more are gone, since a graph is what its outputs reach.
+ * Rewrites a graph node by node; gives the graph itself when nothing was replaced. Graph inputs stay the same tensors.
+ * Every other node is made anew, so that ids keep the order of the program; nodes that nothing uses any more are gone,
+ * since a graph is what its outputs reach. `kept` hears of every node that stays.
  */
-export function rewriteGraph(graph: Graph, rewrite: Rewrite): Graph {
+export function rewriteGraph(
+  graph: Graph,
+  rewrite: Rewrite,
+  kept?: (node: Node, inputs: readonly Tensor[], outputs: readonly Tensor[]) => void,
+): Graph {
   const replaced = new Map<Node, readonly Tensor[]>();
   const find = (tensor: Tensor): Tensor => replaced.get(tensor.node)?.[tensor.index] ?? tensor;
+  let changed = false;
   for (const node of topologicalOrder(graph.outputs)) {
     if (node.op.name === "input") continue;
     const inputs = node.inputs.map(find);
-    replaced.set(node, inScope(node.scope, () => rewrite(node, inputs)) ?? reapply(node, inputs));
+    let outputs = inScope(node.scope, () => rewrite(node, inputs));
+    if (outputs === undefined) {
+      outputs = reapply(node, inputs);
+      kept?.(node, inputs, outputs);
+    } else {
+      changed = true;
+    }
+    replaced.set(node, outputs);
   }
-  return { ...graph, outputs: graph.outputs.map(find) };
+  return changed ? { ...graph, outputs: graph.outputs.map(find) } : graph;
 }

@@ -1,4 +1,5 @@
 import { type Graph, topologicalOrder } from "./graph.ts";
+import { NdArray } from "./nd-array.ts";
 import { formatShape } from "./shape.ts";
 import type { AttrValue, Attrs, Node, Tensor, TensorType } from "./tensor.ts";
 
@@ -39,8 +40,13 @@ function formatAttrs(attrs: Attrs): string[] {
 const longestList = 8;
 
 function formatAttr(value: AttrValue): string {
-  if (Array.isArray(value) || ArrayBuffer.isView(value)) {
-    const items = Array.from(value as ArrayLike<unknown>);
+  if (value instanceof NdArray) {
+    const items = Array.from(value.data.subarray(0, longestList)).join(",");
+    return `${value.dtype}${formatShape(value.shape)}(${items}${value.size > longestList ? ",..." : ""})`;
+  }
+  if (typeof value === "function") return "function";
+  if (Array.isArray(value)) {
+    const items = value as readonly unknown[];
     const shown = items.slice(0, longestList).map((item) => formatAttr(item as AttrValue));
     return `[${shown.join(",")}${items.length > longestList ? `,... ${items.length}` : ""}]`;
   }
