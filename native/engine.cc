@@ -54,7 +54,6 @@ void Engine::main() {
     std::unique_ptr<RunRequest> request;
     {
       std::unique_lock<std::mutex> lock(mutex_);
-      busy_ = false;
       wake_.wait(lock, [this] { return cancelled_ || !queue_.empty(); });
       if (cancelled_) return;
       request = std::move(queue_.front());
@@ -68,6 +67,11 @@ void Engine::main() {
       if (request->error.empty()) request->error = "unknown failure";
     }
     if (cancelled_) return;
+    {
+      // Before the promise settles: whoever awaited it may change the number of threads.
+      std::lock_guard<std::mutex> lock(mutex_);
+      busy_ = false;
+    }
     finished_(std::move(request));
   }
 }
