@@ -84,7 +84,12 @@ export const crossEntropyGradOp: OpDef = defineOp({
     return [mul(excess, expandDims(counted, 1))];
   },
   gradient: (context) => vjpOfDecomposition(crossEntropyGradOp, context),
-  lower: { kind: "kernel", kernel: "cross_entropy_grad", ints: (node) => [node.attrs["ignoreIndex"] as number] },
+  lower: {
+    kind: "kernel",
+    kernel: "cross_entropy_grad",
+    ints: (node) => [node.attrs["ignoreIndex"] as number],
+    inPlace: [[0, 0]],
+  },
   samples: sizes.map(
     ([name, rows, width]): OpSample => ({
       name,

@@ -49,7 +49,12 @@ export const layerNormOp: OpDef = defineOp({
     if (dy === undefined || others.some((t) => t !== undefined)) return vjpOfDecomposition(layerNormOp, context);
     return apply(layerNormGradOp, [x, weight, mu, rstd, dy]);
   },
-  lower: { kind: "kernel", kernel: "layer_norm", floats: (node) => [node.attrs["eps"] as number] },
+  lower: {
+    kind: "kernel",
+    kernel: "layer_norm",
+    floats: (node) => [node.attrs["eps"] as number],
+    inPlace: [[0, 0]],
+  },
   samples: Object.entries(shapes).map(
     ([name, shape]): OpSample => ({
       name,
@@ -81,7 +86,14 @@ export const layerNormGradOp: OpDef = defineOp({
     return [dx, sum(mul(dy, normal), { axes: lead }), sum(dy, { axes: lead })];
   },
   gradient: (context) => vjpOfDecomposition(layerNormGradOp, context),
-  lower: { kind: "kernel", kernel: "layer_norm_grad" },
+  lower: {
+    kind: "kernel",
+    kernel: "layer_norm_grad",
+    inPlace: [
+      [0, 0],
+      [0, 4],
+    ],
+  },
   samples: Object.entries(shapes).map(
     ([name, shape]): OpSample => ({
       name,

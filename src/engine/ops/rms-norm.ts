@@ -42,7 +42,12 @@ export const rmsNormOp: OpDef = defineOp({
     if (dy === undefined || drstd !== undefined) return vjpOfDecomposition(rmsNormOp, context);
     return apply(rmsNormGradOp, [inputs[0] as Tensor, inputs[1] as Tensor, outputs[1] as Tensor, dy]);
   },
-  lower: { kind: "kernel", kernel: "rms_norm", floats: (node) => [node.attrs["eps"] as number] },
+  lower: {
+    kind: "kernel",
+    kernel: "rms_norm",
+    floats: (node) => [node.attrs["eps"] as number],
+    inPlace: [[0, 0]],
+  },
   samples: Object.entries(shapes).map(
     ([name, shape]): OpSample => ({
       name,
@@ -70,7 +75,14 @@ export const rmsNormGradOp: OpDef = defineOp({
     return [dx, sum(mul(dy, normal), { axes: x.shape.slice(0, -1).map((_, i) => i) })];
   },
   gradient: (context) => vjpOfDecomposition(rmsNormGradOp, context),
-  lower: { kind: "kernel", kernel: "rms_norm_grad" },
+  lower: {
+    kind: "kernel",
+    kernel: "rms_norm_grad",
+    inPlace: [
+      [0, 0],
+      [0, 3],
+    ],
+  },
   samples: Object.entries(shapes).map(
     ([name, shape]): OpSample => ({
       name,

@@ -45,7 +45,8 @@ export const ropeOp: OpDef = defineOp({
     expectRank(x, 4, "rope", "x[B,T,H,K]");
     expectDType(x, "float32", "rope", "x");
     const width = x.shape[3] as number;
-    if (width % 2 !== 0) fail("rope", "an even head width K", formatType(x), "choose an even number of channels per head");
+    if (width % 2 !== 0)
+      fail("rope", "an even head width K", formatType(x), "choose an even number of channels per head");
     expectDType(at(inputs, 1, "rope"), "int32", "rope", "positions");
     expectShape(at(inputs, 1, "rope"), x.shape.slice(0, 2), "rope", "positions");
     expectDType(at(inputs, 2, "rope"), "float32", "rope", "invFreq");
@@ -78,6 +79,7 @@ export const ropeOp: OpDef = defineOp({
     kernel: "rope",
     ints: ({ attrs }) => [attrs["inverse"] === true ? 1 : 0, attrs["interleaved"] === true ? 1 : 0],
     strided: [0],
+    inPlace: [[0, 0]],
   },
   samples: [
     sample("normal", [2, 5, 3, 8], false),
@@ -95,12 +97,7 @@ export const ropeOp: OpDef = defineOp({
  * Rotary position embedding (Su et al. 2021). x[B,T,H,K], positions int32[B,T], invFreq[K/2] -> x rotated: pair i by
  * position * invFreq[i]. Pairs are (i, i + K/2), or (2i, 2i + 1) when `interleaved`. float32.
  */
-export function rope(
-  x: Tensor,
-  positions: Tensor,
-  invFreq: Tensor,
-  options: { interleaved?: boolean } = {},
-): Tensor {
+export function rope(x: Tensor, positions: Tensor, invFreq: Tensor, options: { interleaved?: boolean } = {}): Tensor {
   const attrs = { inverse: false, interleaved: options.interleaved ?? false };
   return apply1(ropeOp, [toFloat32(x), positions, toFloat32(invFreq)], attrs);
 }
