@@ -9,13 +9,20 @@ import * as ops from "../../src/engine/ops/index.ts";
 /** Runs a function of float32 vectors on the reference backend. */
 async function run(fn: (...xs: Tensor[]) => Tensor[], ...values: number[][]): Promise<number[][]> {
   const inputs = values.map((v) => ops.input({ shape: [v.length], dtype: "float32" }));
-  const graph = { inputs, inputNames: inputs.map((_, i) => `x${i}`), outputs: fn(...inputs), donated: new Set<number>() };
+  const graph = {
+    inputs,
+    inputNames: inputs.map((_, i) => `x${i}`),
+    outputs: fn(...inputs),
+    donated: new Set<number>(),
+  };
   const arrays = values.map((v) => NdArray.float32([v.length], v));
   return (await referenceBackend.compile(graph).run(arrays)).map((a) => Array.from(a.data));
 }
 
 test("a tensor used twice receives the sum of both gradients", async () => {
-  assert.deepEqual(await run((x) => grad(ops.sum(ops.mul(x as Tensor, x as Tensor)), [x as Tensor]), [1, 2, 3]), [[2, 4, 6]]);
+  assert.deepEqual(await run((x) => grad(ops.sum(ops.mul(x as Tensor, x as Tensor)), [x as Tensor]), [1, 2, 3]), [
+    [2, 4, 6],
+  ]);
 });
 
 test("what the loss does not depend on gets zeros", async () => {
@@ -24,10 +31,13 @@ test("what the loss does not depend on gets zeros", async () => {
 });
 
 test("gradients with respect to an intermediate and to what it is made of are both total derivatives", async () => {
-  const grads = await run((x) => {
-    const y = ops.square(x as Tensor);
-    return grad(ops.sum(ops.mul(y, x as Tensor)), [y, x as Tensor]);
-  }, [2, 3]);
+  const grads = await run(
+    (x) => {
+      const y = ops.square(x as Tensor);
+      return grad(ops.sum(ops.mul(y, x as Tensor)), [y, x as Tensor]);
+    },
+    [2, 3],
+  );
   assert.deepEqual(grads, [
     [2, 3],
     [12, 27],
@@ -35,28 +45,38 @@ test("gradients with respect to an intermediate and to what it is made of are bo
 });
 
 test("second derivatives by differentiating a gradient", async () => {
-  const grads = await run((x) => {
-    const [first] = grad(ops.sum(ops.pow(x as Tensor, 3)), [x as Tensor]);
-    return grad(ops.sum(first as Tensor), [x as Tensor]);
-  }, [2, 5]);
+  const grads = await run(
+    (x) => {
+      const [first] = grad(ops.sum(ops.pow(x as Tensor, 3)), [x as Tensor]);
+      return grad(ops.sum(first as Tensor), [x as Tensor]);
+    },
+    [2, 5],
+  );
   assert.deepEqual(grads, [[12, 30]]);
 });
 
 test("a composite op that takes the same tensor several times", async () => {
-  const grads = await run((x) => {
-    const q = ops.reshape(x as Tensor, [1, 3, 1, 2]);
-    const direct = ops.attention(q, q, q, { causal: true });
-    const apart = [q, q, q].map((t) => ops.reshape(ops.mul(t, 1), [1, 3, 1, 2]));
-    const copied = ops.attention(apart[0] as Tensor, apart[1] as Tensor, apart[2] as Tensor, { causal: true });
-    const loss = (y: Tensor) => ops.sum(ops.mul(y, ops.reshape(ops.iota([6], { axis: 0, dtype: "float32" }), [1, 3, 1, 2])));
-    return [...grad(loss(direct), [x as Tensor]), ...grad(loss(copied), [x as Tensor])];
-  }, [0.3, -1, 0.7, 0.2, -0.4, 1.1]);
+  const grads = await run(
+    (x) => {
+      const q = ops.reshape(x as Tensor, [1, 3, 1, 2]);
+      const direct = ops.attention(q, q, q, { causal: true });
+      const apart = [q, q, q].map((t) => ops.reshape(ops.mul(t, 1), [1, 3, 1, 2]));
+      const copied = ops.attention(apart[0] as Tensor, apart[1] as Tensor, apart[2] as Tensor, { causal: true });
+      const loss = (y: Tensor) =>
+        ops.sum(ops.mul(y, ops.reshape(ops.iota([6], { axis: 0, dtype: "float32" }), [1, 3, 1, 2])));
+      return [...grad(loss(direct), [x as Tensor]), ...grad(loss(copied), [x as Tensor])];
+    },
+    [0.3, -1, 0.7, 0.2, -0.4, 1.1],
+  );
   assert.deepEqual(grads[0], grads[1]);
   assert.ok((grads[0] as number[]).every((g) => g !== 0));
 });
 
 test("stopGradient cuts the path", async () => {
-  const grads = await run((x) => grad(ops.sum(ops.mul(x as Tensor, ops.stopGradient(x as Tensor))), [x as Tensor]), [2, 3]);
+  const grads = await run(
+    (x) => grad(ops.sum(ops.mul(x as Tensor, ops.stopGradient(x as Tensor))), [x as Tensor]),
+    [2, 3],
+  );
   assert.deepEqual(grads, [[2, 3]]);
 });
 
@@ -65,10 +85,13 @@ test("customGradient replaces the rule and nothing else", async () => {
     (x) => [ops.mul(x as Tensor, 2)],
     ([dy]) => [ops.mul(dy as Tensor, 100)],
   );
-  const results = await run((x) => {
-    const [y] = doubled(x as Tensor) as [Tensor];
-    return [y, ...grad(ops.sum(y), [x as Tensor])];
-  }, [1, 2]);
+  const results = await run(
+    (x) => {
+      const [y] = doubled(x as Tensor) as [Tensor];
+      return [y, ...grad(ops.sum(y), [x as Tensor])];
+    },
+    [1, 2],
+  );
   assert.deepEqual(results, [
     [2, 4],
     [100, 100],
@@ -76,17 +99,22 @@ test("customGradient replaces the rule and nothing else", async () => {
 });
 
 test("valueAndGrad follows the tree of its first argument and hands aux through", async () => {
-  const results = await run((a, b, c) => {
-    const fn = valueAndGrad(
-      (p: { w: Tensor; list: Tensor[] }, scale: Tensor): [Tensor, { twice: Tensor }] => {
-        const total = ops.sum(ops.mul(ops.mul(p.w, p.list[0] as Tensor), scale));
-        return [total, { twice: ops.mul(total, 2) }];
-      },
-      { hasAux: true },
-    );
-    const { value, grads, aux } = fn({ w: a as Tensor, list: [b as Tensor] }, c as Tensor);
-    return [ops.reshape(value, [1]), grads.w, grads.list[0] as Tensor, ops.reshape(aux.twice, [1])];
-  }, [2], [3], [5]);
+  const results = await run(
+    (a, b, c) => {
+      const fn = valueAndGrad(
+        (p: { w: Tensor; list: Tensor[] }, scale: Tensor): [Tensor, { twice: Tensor }] => {
+          const total = ops.sum(ops.mul(ops.mul(p.w, p.list[0] as Tensor), scale));
+          return [total, { twice: ops.mul(total, 2) }];
+        },
+        { hasAux: true },
+      );
+      const { value, grads, aux } = fn({ w: a as Tensor, list: [b as Tensor] }, c as Tensor);
+      return [ops.reshape(value, [1]), grads.w, grads.list[0] as Tensor, ops.reshape(aux.twice, [1])];
+    },
+    [2],
+    [3],
+    [5],
+  );
   assert.deepEqual(results, [[30], [15], [10], [60]]);
 });
 

@@ -8,9 +8,9 @@ import { simplify } from "../../src/engine/compile/simplify.ts";
 import { decodeFloat64 } from "../../src/engine/ir/convert.ts";
 import { isFloating } from "../../src/engine/ir/dtype.ts";
 import type { Graph } from "../../src/engine/ir/graph.ts";
-import { NdArray } from "../../src/engine/ir/nd-array.ts";
-import { printGraph } from "../../src/engine/ir/print.ts";
+import type { NdArray } from "../../src/engine/ir/nd-array.ts";
 import type { Oracle } from "../../src/engine/ir/op.ts";
+import { printGraph } from "../../src/engine/ir/print.ts";
 import { type Shape, sameShape, sizeOf } from "../../src/engine/ir/shape.ts";
 import type { Tensor } from "../../src/engine/ir/tensor.ts";
 import * as ops from "../../src/engine/ops/index.ts";
@@ -37,7 +37,8 @@ function randomGraph(seed: number): { graph: Graph; arrays: NdArray[]; valueCoun
   const pool: Tensor[] = [fresh([size(), size()]), fresh([size(), size(), size()]), fresh([size()])];
   const tame = (t: Tensor): Tensor => (random.int(3) === 0 ? ops.tanh(t) : t);
   const axisOf = (t: Tensor): number => random.int(t.rank);
-  const ranked = (rank: number): Tensor => pool.filter((t) => t.rank >= rank).at(-1 - random.int(2)) ?? fresh([3, 5, 7]);
+  const ranked = (rank: number): Tensor =>
+    pool.filter((t) => t.rank >= rank).at(-1 - random.int(2)) ?? fresh([3, 5, 7]);
 
   const moves: readonly (() => Tensor[])[] = [
     () => [pick([ops.tanh, ops.sigmoid, ops.neg, ops.sin, ops.relu, ops.abs, ops.silu, ops.gelu])(pick(pool))],
@@ -72,7 +73,12 @@ function randomGraph(seed: number): { graph: Graph; arrays: NdArray[]; valueCoun
     () => {
       const a = ranked(1);
       const starts = a.shape.map((n) => random.int(n));
-      return [ops.slice(a, { starts, limits: a.shape.map((n, i) => (starts[i] as number) + 1 + random.int(n - (starts[i] as number))) })];
+      return [
+        ops.slice(a, {
+          starts,
+          limits: a.shape.map((n, i) => (starts[i] as number) + 1 + random.int(n - (starts[i] as number))),
+        }),
+      ];
     },
     () => {
       const a = ranked(1);
@@ -172,6 +178,8 @@ test("random programs keep their meaning through the shared passes", async () =>
     const before = evaluateOracle(graph.inputs, values, graph.outputs);
     const after = evaluateOracle(graph.inputs, values, simplify(graph).outputs);
     // Constants that are folded are rounded to float32.
-    after.forEach((value, i) => assertClose(value.data, before[i]?.data ?? [], 1e-5, `seed ${seed}, output ${i}`));
+    after.forEach((value, i) => {
+      assertClose(value.data, before[i]?.data ?? [], 1e-5, `seed ${seed}, output ${i}`);
+    });
   }
 });

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { sha256 } from "../../src/base/index.ts";
 import { vjp } from "../../src/engine/autodiff/index.ts";
 import type { Backend } from "../../src/engine/backends/backend.ts";
 import { evaluateOracle } from "../../src/engine/backends/evaluate.ts";
@@ -9,11 +10,10 @@ import { NdArray } from "../../src/engine/ir/nd-array.ts";
 import type { OpDef, OpSample, Oracle, SampleInput } from "../../src/engine/ir/op.ts";
 import { sizeOf } from "../../src/engine/ir/shape.ts";
 import { apply, type Tensor } from "../../src/engine/ir/tensor.ts";
-import { input } from "../../src/engine/ops/source.ts";
-import { padOp, sliceOp } from "../../src/engine/ops/slice.ts";
 import { transpose } from "../../src/engine/ops/index.ts";
+import { padOp, sliceOp } from "../../src/engine/ops/slice.ts";
+import { input } from "../../src/engine/ops/source.ts";
 import { HostRandom } from "../../src/engine/random.ts";
-import { sha256 } from "../../src/base/index.ts";
 
 /** A generator of its own for each name: adding a sample changes no other. */
 export function randomFor(...names: string[]): HostRandom {
@@ -66,7 +66,13 @@ export function buildCase(op: OpDef, sample: OpSample, options: { strided?: bool
     return isMoved ? unmoved(t) : t;
   });
   const outputs = apply(op, operands, sample.attrs ?? {});
-  const [values] = [evaluateOracle(operands.map((t, i) => inputs[i] ?? t), arrays.map(toOracle), outputs)];
+  const [values] = [
+    evaluateOracle(
+      operands.map((t, i) => inputs[i] ?? t),
+      arrays.map(toOracle),
+      outputs,
+    ),
+  ];
   // Where an output is infinite (the log-sum-exp of no keys) its cotangent is zero.
   const cotangents = outputs.map((t, i) => {
     if (!isFloating(t.dtype)) return undefined;
@@ -173,7 +179,11 @@ export function checkGradients(test: Case, what: string, random: HostRandom): vo
       const d = Float64Array.from({ length: x.data.length }, () => random.normal());
       const h = 1e-5;
       const shifted = (sign: number): number =>
-        project(given.map((v, i) => (i === inputIndex ? { ...v, data: v.data.map((a, j) => a + sign * h * (d[j] as number)) } : v)));
+        project(
+          given.map((v, i) =>
+            i === inputIndex ? { ...v, data: v.data.map((a, j) => a + sign * h * (d[j] as number)) } : v,
+          ),
+        );
       const numeric = (shifted(1) - shifted(-1)) / (2 * h);
       let analytic = 0;
       let scale = 1;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import type { Backend } from "../../src/engine/backends/backend.ts";
 import { evaluateDecomposition, evaluateOracle } from "../../src/engine/backends/evaluate.ts";
 import { createBackend } from "../../src/engine/backends/index.ts";
@@ -42,11 +42,20 @@ describe("definitions", { skip: nativeOnly }, () => {
       assert.ok(types.length >= 3, "at least three samples");
       if (fixedShape.has(op.name)) return;
       const sizes = (t: readonly TensorType[]) => t.map(({ shape }) => sizeOf(shape));
-      assert.ok(types.some((t) => sizes(t).includes(0)), "an empty sample");
-      assert.ok(types.some((t) => sizes(t).some((n) => n > 1 && n % 2 === 1)), "a sample of odd size");
+      assert.ok(
+        types.some((t) => sizes(t).includes(0)),
+        "an empty sample",
+      );
+      assert.ok(
+        types.some((t) => sizes(t).some((n) => n > 1 && n % 2 === 1)),
+        "a sample of odd size",
+      );
       if (atLeastTwo.has(op.name)) return;
       const outputs = op.samples.map((s) => sizes(op.infer(s.inputs, s.attrs ?? {})));
-      assert.ok(outputs.some((s) => s.every((n) => n === 1)), "a sample of one element");
+      assert.ok(
+        outputs.some((s) => s.every((n) => n === 1)),
+        "a sample of one element",
+      );
     });
 
     test(`${op.name} has a gradient or says why not`, () => {
@@ -74,7 +83,8 @@ describe("gradients against finite differences in float64", { skip: nativeOnly }
     test(op.name, () => {
       for (const sample of op.samples) {
         const { noGradientCheck, inputs } = sample;
-        if (noGradientCheck !== undefined || inputs.some((x) => x.dtype === "bfloat16" || x.dtype === "float16")) continue;
+        if (noGradientCheck !== undefined || inputs.some((x) => x.dtype === "bfloat16" || x.dtype === "float16"))
+          continue;
         checkGradients(buildCase(op, sample), `${op.name}, ${sample.name}`, randomFor("directions", op.name));
       }
     });
@@ -124,7 +134,11 @@ async function checkThreads(op: OpDef, backend: Backend): Promise<void> {
         results.push(await program.run(built.arrays));
       }
       results[0]?.forEach((array, i) => {
-        assert.deepEqual(bytesOf(results[1]?.[i] as NdArray), bytesOf(array), `${op.name}, ${sample.name}, output ${i}`);
+        assert.deepEqual(
+          bytesOf(results[1]?.[i] as NdArray),
+          bytesOf(array),
+          `${op.name}, ${sample.name}, output ${i}`,
+        );
       });
     }
   } finally {

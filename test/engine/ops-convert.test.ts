@@ -44,7 +44,11 @@ test("bfloat16: ties to even, overflow to infinity", () => {
 test("host arrays convert as whole", () => {
   const values = [0, -1.5, 65504, 2 ** -24];
   assert.deepEqual(Array.from(decodeFloat32("float16", encodeHost("float16", values))), values);
-  assert.deepEqual(Array.from(decodeFloat32("bfloat16", encodeHost("bfloat16", [1, -2.5, 2 ** 100]))), [1, -2.5, 2 ** 100]);
+  assert.deepEqual(Array.from(decodeFloat32("bfloat16", encodeHost("bfloat16", [1, -2.5, 2 ** 100]))), [
+    1,
+    -2.5,
+    2 ** 100,
+  ]);
   assert.deepEqual(Array.from(encodeHost("int32", [1.9, -1.9])), [1, -1]);
   assert.deepEqual(Array.from(encodeHost("bool", [0, 3, -1])), [0, 1, 1]);
 });

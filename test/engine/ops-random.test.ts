@@ -22,7 +22,10 @@ test("HostRandom reads the words that randomUniform gives on a device", () => {
   const t = ops.input(key);
   const [uniform] = evaluateOracle([t], [toOracle(key)], [ops.randomUniform(t, [9], { stream: 0 })]);
   const host = new HostRandom(42);
-  assert.deepEqual(Array.from(uniform?.data ?? []), Array.from({ length: 9 }, () => host.uniform()));
+  assert.deepEqual(
+    Array.from(uniform?.data ?? []),
+    Array.from({ length: 9 }, () => host.uniform()),
+  );
 });
 
 test("foldKey on the host is foldKey on a device", () => {
@@ -55,10 +58,19 @@ test("int and shuffle: in range, fair, a permutation", () => {
     fair[face] = (fair[face] as number) + 1;
   }
   // 1000 expected, standard deviation 29.
-  assert.ok(fair.every((n) => Math.abs(n - 1000) < 150), `${fair}`);
+  assert.ok(
+    fair.every((n) => Math.abs(n - 1000) < 150),
+    `${fair}`,
+  );
   const items = random.shuffle(Array.from({ length: 50 }, (_, i) => i));
-  assert.notDeepEqual(items, [...items].sort((a, b) => a - b));
-  assert.deepEqual([...items].sort((a, b) => a - b), Array.from({ length: 50 }, (_, i) => i));
+  assert.notDeepEqual(
+    items,
+    [...items].sort((a, b) => a - b),
+  );
+  assert.deepEqual(
+    [...items].sort((a, b) => a - b),
+    Array.from({ length: 50 }, (_, i) => i),
+  );
 });
 
 test("normal values have mean 0 and variance 1, on the host and as an op", () => {

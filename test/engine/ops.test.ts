@@ -27,13 +27,22 @@ test("shape and type errors name the op, what was expected, what came and the fi
       () => ops.add(t([2]), t([2], "int32")),
       "add: expected operands of one kind, got float32[2] and int32[2]. Fix: cast one of them.",
     ],
-    [() => ops.add(t([2], "int32"), 0.5), "scalar: 0.5 is not a value of int32. Fix: cast the tensor to float32 first."],
-    [() => ops.exp(t([2], "int32")), 'exp: expected a floating tensor, got int32[2]. Fix: convert it with cast(x, "float32").'],
+    [
+      () => ops.add(t([2], "int32"), 0.5),
+      "scalar: 0.5 is not a value of int32. Fix: cast the tensor to float32 first.",
+    ],
+    [
+      () => ops.exp(t([2], "int32")),
+      'exp: expected a floating tensor, got int32[2]. Fix: convert it with cast(x, "float32").',
+    ],
     [
       () => ops.matmul(t([2, 3]), t([4, 5])),
       "matmul: expected equal inner sizes, got [2,3] and [4,5] (3 against 4, after transposing). Fix: check which operand needs transposeA or transposeB.",
     ],
-    [() => ops.matmul(t([3]), t([3, 2])), "matmul: expected operands with at least two axes, got [3] and [3,2]. Fix: add an axis with expandDims."],
+    [
+      () => ops.matmul(t([3]), t([3, 2])),
+      "matmul: expected operands with at least two axes, got [3] and [3,2]. Fix: add an axis with expandDims.",
+    ],
     [
       () => ops.reshape(t([2, 3]), [4, -1]),
       "reshape: expected sizes that divide 6 elements of [2,3], got [4,-1]. Fix: check the sizes beside the -1.",
@@ -42,8 +51,14 @@ test("shape and type errors name the op, what was expected, what came and the fi
       () => ops.reshape(t([2, 3]), [7]),
       "reshape: expected a shape of 6 elements for [2,3], got [7]. Fix: make the products equal, or give one axis as -1.",
     ],
-    [() => ops.transpose(t([2, 3]), [0, 0]), "transpose: expected a permutation of the 2 axes of [2,3], got [0,0]. Fix: name every axis once."],
-    [() => ops.sum(t([2, 3]), { axes: 2 }), "sum: expected an axis in [-2, 1], got 2. Fix: name one of the tensor's 2 axes."],
+    [
+      () => ops.transpose(t([2, 3]), [0, 0]),
+      "transpose: expected a permutation of the 2 axes of [2,3], got [0,0]. Fix: name every axis once.",
+    ],
+    [
+      () => ops.sum(t([2, 3]), { axes: 2 }),
+      "sum: expected an axis in [-2, 1], got 2. Fix: name one of the tensor's 2 axes.",
+    ],
     [
       () => ops.split(t([5]), 2, { axis: 0 }),
       "split: expected a number of parts dividing 5 (axis 0 of [5]), got 2. Fix: choose a divisor, or list the sizes.",
@@ -80,7 +95,10 @@ test("shape and type errors name the op, what was expected, what came and the fi
       () => ops.rope(t([1, 2, 3, 5]), t([1, 2], "int32"), t([2])),
       "rope: expected an even head width K, got float32[1,2,3,5]. Fix: choose an even number of channels per head.",
     ],
-    [() => ops.dropout(t([2]), 1, t([2], "int32"), { stream: 0 }), "dropout: expected a rate in [0, 1), got 1. Fix: use e.g. 0.1."],
+    [
+      () => ops.dropout(t([2]), 1, t([2], "int32"), { stream: 0 }),
+      "dropout: expected a rate in [0, 1), got 1. Fix: use e.g. 0.1.",
+    ],
   ];
   for (const [act, message] of cases) {
     assert.throws(act, (error: Error) => error.name === "PlinthError" && error.message === message, message);
@@ -89,15 +107,20 @@ test("shape and type errors name the op, what was expected, what came and the fi
 
 test("errors end with the scope of the model code", () => {
   assert.throws(() => withScope("h.3", () => withScope("mlp", () => ops.matmul(t([2, 3]), t([3, 4], "int32")))), {
-    message: 'matmul: expected a floating tensor, got int32[3,4]. Fix: convert it with cast(x, "float32"). (in h.3.mlp)',
+    message:
+      'matmul: expected a floating tensor, got int32[3,4]. Fix: convert it with cast(x, "float32"). (in h.3.mlp)',
   });
 });
 
 test("a name is registered once and needs a meaning", () => {
   const add = registeredOps().find((op) => op.name === "add");
-  assert.throws(() => defineOp({ ...(add as NonNullable<typeof add>) }), { message: 'defineOp: "add" is defined twice.' });
+  assert.throws(() => defineOp({ ...(add as NonNullable<typeof add>) }), {
+    message: 'defineOp: "add" is defined twice.',
+  });
   const { evaluate: _, ...rest } = add as NonNullable<typeof add>;
-  assert.throws(() => defineOp({ ...rest, name: "nothing" }), { message: 'defineOp: "nothing" needs evaluate or decompose.' });
+  assert.throws(() => defineOp({ ...rest, name: "nothing" }), {
+    message: 'defineOp: "nothing" needs evaluate or decompose.',
+  });
 });
 
 test("element types: floats widen when they differ, numbers follow the tensor, products are float32", () => {
@@ -185,7 +208,8 @@ test("rope rotates by the position and keeps lengths; both pairings", () => {
     u * Math.cos(angle) - w * Math.sin(angle),
     w * Math.cos(angle) + u * Math.sin(angle),
   ];
-  const close = (got: number[], expected: number[]) => got.forEach((g, i) => assert.ok(Math.abs(g - (expected[i] as number)) < 1e-12));
+  const close = (got: number[], expected: number[]) =>
+    assert.ok(got.every((g, i) => Math.abs(g - (expected[i] as number)) < 1e-12));
   const [p, r] = [rotate(1, 3, a), rotate(2, 4, b)] as [number[], number[]];
   close(values(ops.rope(x, position, freq)), [p[0], r[0], p[1], r[1]] as number[]);
   close(values(ops.rope(x, position, freq, { interleaved: true })), [...rotate(1, 2, a), ...rotate(3, 4, b)]);
@@ -194,7 +218,16 @@ test("rope rotates by the position and keeps lengths; both pairings", () => {
 test("adamw follows the formula for one step", () => {
   const one = (x: number) => ops.constant([x]);
   const step = ops.adamw(
-    { param: one(1), grad: one(0.5), m: one(0), v: one(0), lr: 0.125, gradScale: 2, biasCorrection1: 0.5, biasCorrection2: 0.25 },
+    {
+      param: one(1),
+      grad: one(0.5),
+      m: one(0),
+      v: one(0),
+      lr: 0.125,
+      gradScale: 2,
+      biasCorrection1: 0.5,
+      biasCorrection2: 0.25,
+    },
     { beta1: 0.5, beta2: 0.75, eps: 0, weightDecay: 0.5 },
   );
   // g = 1; m = 0.5; v = 0.25; p = 1 - 0.125*0.5 - 0.125/0.5 * 0.5 / (0.5/0.5)
@@ -222,9 +255,13 @@ test("gather and cacheUpdate refuse what lies outside", () => {
   assert.throws(() => evaluateOracle([x], [toOracle(ids)], [ops.gather(table, x)]), {
     message: "gather: id 4 is outside the table of 4 rows. Fix: check the ids against the table.",
   });
-  assert.throws(() => evaluateOracle([x], [toOracle(ids)], [ops.cacheUpdate(ops.zeros([1, 4, 2]), ops.zeros([1, 1, 2]), x)]), {
-    message: "cacheUpdate: rows 4..5 lie outside the cache of 4. Fix: allocate a longer cache, or stop generating earlier.",
-  });
+  assert.throws(
+    () => evaluateOracle([x], [toOracle(ids)], [ops.cacheUpdate(ops.zeros([1, 4, 2]), ops.zeros([1, 1, 2]), x)]),
+    {
+      message:
+        "cacheUpdate: rows 4..5 lie outside the cache of 4. Fix: allocate a longer cache, or stop generating earlier.",
+    },
+  );
 });
 
 test("the reference backend consumes donated inputs, checks its inputs and yields to timers", async () => {
@@ -234,7 +271,8 @@ test("the reference backend consumes donated inputs, checks its inputs and yield
   const graph = { inputs: [x], inputNames: ["x"], outputs: [y], donated: new Set([0]) };
   const program = referenceBackend.compile(graph);
   await assert.rejects(program.run([NdArray.zeros("float32", [2, 2])]), {
-    message: "run: expected float32[64,64] for input x, got float32[2,2]. Fix: trace again for other shapes (jit does), or convert the array.",
+    message:
+      "run: expected float32[64,64] for input x, got float32[2,2]. Fix: trace again for other shapes (jit does), or convert the array.",
   });
   const array = NdArray.zeros("float32", [64, 64]);
   let turns = 0;
@@ -250,5 +288,8 @@ test("the reference backend rounds outputs to their element types", async () => 
   const outputs = [ops.cast(x, "bfloat16"), ops.cast(x, "float16"), ops.cast(x, "int32")];
   const graph = { inputs: [x], inputNames: ["x"], outputs, donated: new Set<number>() };
   const results = await referenceBackend.compile(graph).run([NdArray.float32([1], [1.7001])]);
-  assert.deepEqual(results.map((a) => a.data[0]), [0x3fda, 0x3ecd, 1]);
+  assert.deepEqual(
+    results.map((a) => a.data[0]),
+    [0x3fda, 0x3ecd, 1],
+  );
 });

@@ -80,7 +80,8 @@ function dependents(order: readonly Node[], wrt: readonly Tensor[]): Set<Node> {
   for (const t of wrt) wanted.set(t.node, (wanted.get(t.node) ?? new Set()).add(t.index));
   for (const node of order) {
     if (node.op === stopGradientOp) continue;
-    const differentiable = node.op === customGradientOp ? node.inputs.slice(0, node.attrs["count"] as number) : node.inputs;
+    const differentiable =
+      node.op === customGradientOp ? node.inputs.slice(0, node.attrs["count"] as number) : node.inputs;
     if (differentiable.some((t) => isFloating(t.dtype) && (depends.has(t.node) || wanted.get(t.node)?.has(t.index)))) {
       depends.add(node);
     }

@@ -46,7 +46,10 @@ class ReferenceExecutable implements Executable {
   async run(inputs: readonly NdArray[]): Promise<NdArray[]> {
     const graph = this.#graph;
     if (inputs.length !== graph.inputs.length) {
-      throw new PlinthError(`run: expected ${graph.inputs.length} inputs, got ${inputs.length}`, "pass one per argument");
+      throw new PlinthError(
+        `run: expected ${graph.inputs.length} inputs, got ${inputs.length}`,
+        "pass one per argument",
+      );
     }
     const values = new Map<Node, readonly Oracle[]>();
     graph.inputs.forEach((t, i) => {
@@ -97,7 +100,8 @@ function lastUses(order: readonly Node[], graph: Graph): Map<Node, Node[]> {
 }
 
 function statsOf(graph: Graph, order: readonly Node[]): ExecutableStats {
-  const bytes = (types: readonly TensorType[]) => types.reduce((sum, t) => sum + sizeOf(t.shape) * dtypeBytes[t.dtype], 0);
+  const bytes = (types: readonly TensorType[]) =>
+    types.reduce((sum, t) => sum + sizeOf(t.shape) * dtypeBytes[t.dtype], 0);
   const work = order.filter((node) => node.op.lower.kind !== "source");
   const arenaBytes = work.reduce((sum, node) => sum + bytes(node.outputs), 0);
   let flops = 0;
@@ -105,7 +109,13 @@ function statsOf(graph: Graph, order: readonly Node[]): ExecutableStats {
     const [a, b] = node.inputs;
     if (node.op.name === "matmul") flops += 2 * sizeOf((a as Tensor).shape) * ((b as Tensor).shape.at(-1) as number);
     if (node.op.name === "attention") flops += 4 * sizeOf((a as Tensor).shape) * ((b as Tensor).shape[1] as number);
-    if (node.op.name === "attentionGrad") flops += 10 * sizeOf((a as Tensor).shape) * ((b as Tensor).shape[1] as number);
+    if (node.op.name === "attentionGrad")
+      flops += 10 * sizeOf((a as Tensor).shape) * ((b as Tensor).shape[1] as number);
   }
-  return { instructions: work.length, arenaBytes, peakBytes: arenaBytes + bytes(graph.inputs) + bytes(graph.outputs), flops };
+  return {
+    instructions: work.length,
+    arenaBytes,
+    peakBytes: arenaBytes + bytes(graph.inputs) + bytes(graph.outputs),
+    flops,
+  };
 }

@@ -32,7 +32,16 @@ function arithmetic(
   return defineElementwise({
     ...spec,
     arity: 2,
-    samples: [...binarySamples({ dtypes: ["float32", "int32"] }), narrow, { ...narrow, name: "bfloat16", tolerance: 1e-2, inputs: [0, 1].map(() => ({ shape: [5, 33], dtype: "bfloat16" as const })) }],
+    samples: [
+      ...binarySamples({ dtypes: ["float32", "int32"] }),
+      narrow,
+      {
+        ...narrow,
+        name: "bfloat16",
+        tolerance: 1e-2,
+        inputs: [0, 1].map(() => ({ shape: [5, 33], dtype: "bfloat16" as const })),
+      },
+    ],
   });
 }
 

@@ -1,7 +1,7 @@
 import { vjpOfDecomposition } from "../autodiff/vjp.ts";
 import { defineOp, type OpDef } from "../ir/op.ts";
 import { formatShape } from "../ir/shape.ts";
-import { apply, type Attrs, type Node, type Tensor, type TensorType } from "../ir/tensor.ts";
+import { type Attrs, apply, type Node, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { add, div, mul, sub } from "./arithmetic.ts";
 import { attentionGradSamples, attentionSamples } from "./attention-samples.ts";
 import { toFloat32 } from "./cast.ts";
@@ -20,7 +20,11 @@ import { exp, log } from "./unary.ts";
 /** Sizes of q[B,T,H,K] and k[B,S,G,K], checked, with the optional inputs that follow `first`. */
 function check(inputs: readonly TensorType[], attrs: Attrs, op: string, first: number): void {
   const [q, k, v] = [0, 1, 2].map((i) => at(inputs, i, op)) as [TensorType, TensorType, TensorType];
-  for (const [type, name] of [[q, "q[B,T,H,K]"], [k, "k[B,S,G,K]"], [v, "v[B,S,G,K]"]] as const) {
+  for (const [type, name] of [
+    [q, "q[B,T,H,K]"],
+    [k, "k[B,S,G,K]"],
+    [v, "v[B,S,G,K]"],
+  ] as const) {
     expectRank(type, 4, op, name);
     expectDType(type, "float32", op, name);
   }
@@ -28,7 +32,12 @@ function check(inputs: readonly TensorType[], attrs: Attrs, op: string, first: n
   const [B, T, H, K] = q.shape as [number, number, number, number];
   const [B2, S, G, K2] = k.shape as [number, number, number, number];
   if (B !== B2 || K !== K2) {
-    fail(op, "q[B,T,H,K] and k[B,S,G,K] of equal B and K", `${formatShape(q.shape)} and ${formatShape(k.shape)}`, "check the head width and the batch");
+    fail(
+      op,
+      "q[B,T,H,K] and k[B,S,G,K] of equal B and K",
+      `${formatShape(q.shape)} and ${formatShape(k.shape)}`,
+      "check the head width and the batch",
+    );
   }
   if (G === 0 || H % G !== 0) {
     fail(op, `a number of key-value heads dividing the ${H} query heads`, `${G}`, "check numKeyValueHeads");
@@ -39,7 +48,10 @@ function check(inputs: readonly TensorType[], attrs: Attrs, op: string, first: n
     expectShape(at(inputs, next++, op), [B], op, "start");
   }
   if (attrs["hasSegments"] === true) {
-    for (const [name, length] of [["qSegments", T], ["kSegments", S]] as const) {
+    for (const [name, length] of [
+      ["qSegments", T],
+      ["kSegments", S],
+    ] as const) {
       expectDType(at(inputs, next, op), "int32", op, name);
       expectShape(at(inputs, next++, op), [B, length], op, name);
     }
@@ -146,7 +158,15 @@ export const attentionGradOp: OpDef = defineOp({
     return inputs.slice(0, 3);
   },
   decompose: (inputs, attrs) => {
-    const [q, k, v, out, lse, dout, ...optional] = inputs as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, ...Tensor[]];
+    const [q, k, v, out, lse, dout, ...optional] = inputs as [
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      ...Tensor[],
+    ];
     const [B, S, G, K] = k.shape as [number, number, number, number];
     const [T, H] = [q.shape[1] as number, q.shape[2] as number];
     const rows = reshape(finite(lse), [B, G, H / G, T, 1]);

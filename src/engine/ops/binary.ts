@@ -13,10 +13,7 @@ export const maximumOp = defineElementwise({
   intOpcode: "imax",
   evaluate: (a, b) => Math.max(a, b),
   evaluateInt: Math.max,
-  gradient: binaryGradient((dy, a, b) => [
-    () => select(lessEqual(b, a), dy, 0),
-    () => select(lessEqual(b, a), 0, dy),
-  ]),
+  gradient: binaryGradient((dy, a, b) => [() => select(lessEqual(b, a), dy, 0), () => select(lessEqual(b, a), 0, dy)]),
   samples: binarySamples({ dtypes: ["float32", "int32"] }),
 });
 
@@ -27,10 +24,7 @@ export const minimumOp = defineElementwise({
   intOpcode: "imin",
   evaluate: (a, b) => Math.min(a, b),
   evaluateInt: Math.min,
-  gradient: binaryGradient((dy, a, b) => [
-    () => select(lessEqual(a, b), dy, 0),
-    () => select(lessEqual(a, b), 0, dy),
-  ]),
+  gradient: binaryGradient((dy, a, b) => [() => select(lessEqual(a, b), dy, 0), () => select(lessEqual(a, b), 0, dy)]),
   samples: binarySamples({ dtypes: ["float32", "int32"] }),
 });
 

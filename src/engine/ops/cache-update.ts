@@ -20,7 +20,11 @@ function sample(name: string, shape: readonly number[], length: number, start: r
 export const cacheUpdateOp = defineOp({
   name: "cacheUpdate",
   infer: (inputs) => {
-    const [x, update, start] = [0, 1, 2].map((i) => at(inputs, i, "cacheUpdate")) as [TensorType, TensorType, TensorType];
+    const [x, update, start] = [0, 1, 2].map((i) => at(inputs, i, "cacheUpdate")) as [
+      TensorType,
+      TensorType,
+      TensorType,
+    ];
     const fits =
       x.shape.length >= 2 &&
       update.shape[0] === x.shape[0] &&

@@ -26,7 +26,8 @@ export function defineElementwise(spec: ElementwiseSpec): OpDef {
   return defineOp({
     name,
     infer: (inputs, attrs) => {
-      if (inputs.length !== spec.arity) throw new Error(`${name}: expected ${spec.arity} inputs, got ${inputs.length}.`);
+      if (inputs.length !== spec.arity)
+        throw new Error(`${name}: expected ${spec.arity} inputs, got ${inputs.length}.`);
       const shape = inputs.reduce<Shape>((acc, t) => broadcastShapes(acc, t.shape, name), []);
       if (spec.dtype !== undefined) return [{ shape, dtype: spec.dtype(inputs, attrs) }];
       const dtype = promote(inputs, name);
@@ -41,8 +42,7 @@ export function defineElementwise(spec: ElementwiseSpec): OpDef {
       if (a === undefined) throw new Error(`${name}: no inputs`);
       if (b === undefined) for (let i = 0; i < n; i++) out.data[i] = spec.evaluate(a[i] as number, 0, 0);
       else if (c === undefined) for (let i = 0; i < n; i++) out.data[i] = fn(a[i] as number, b[i] as number, 0);
-      else
-        for (let i = 0; i < n; i++) out.data[i] = spec.evaluate(a[i] as number, b[i] as number, c[i] as number);
+      else for (let i = 0; i < n; i++) out.data[i] = spec.evaluate(a[i] as number, b[i] as number, c[i] as number);
       return [out];
     },
     gradient: spec.gradient,

@@ -38,13 +38,55 @@ export const gatherOp = defineOp({
   ],
   lower: { kind: "kernel", kernel: "gather" },
   samples: [
-    { name: "normal", inputs: [{ shape: [10, 8], dtype: "float32" }, { shape: [6], dtype: "int32" }] },
-    { name: "scalar rows", inputs: [{ shape: [10], dtype: "float32" }, { shape: [2, 3], dtype: "int32" }] },
-    { name: "odd", inputs: [{ shape: [11, 3, 5], dtype: "float32" }, { shape: [3, 7], dtype: "int32" }] },
-    { name: "bfloat16 table", inputs: [{ shape: [10, 13], dtype: "bfloat16" }, { shape: [5], dtype: "int32" }] },
-    { name: "empty", inputs: [{ shape: [10, 8], dtype: "float32" }, { shape: [0, 2], dtype: "int32" }] },
-    { name: "size-1", inputs: [{ shape: [10, 1], dtype: "float32" }, { shape: [], dtype: "int32" }] },
-    { name: "larger", inputs: [{ shape: [10, 129], dtype: "float32" }, { shape: [37], dtype: "int32" }] },
+    {
+      name: "normal",
+      inputs: [
+        { shape: [10, 8], dtype: "float32" },
+        { shape: [6], dtype: "int32" },
+      ],
+    },
+    {
+      name: "scalar rows",
+      inputs: [
+        { shape: [10], dtype: "float32" },
+        { shape: [2, 3], dtype: "int32" },
+      ],
+    },
+    {
+      name: "odd",
+      inputs: [
+        { shape: [11, 3, 5], dtype: "float32" },
+        { shape: [3, 7], dtype: "int32" },
+      ],
+    },
+    {
+      name: "bfloat16 table",
+      inputs: [
+        { shape: [10, 13], dtype: "bfloat16" },
+        { shape: [5], dtype: "int32" },
+      ],
+    },
+    {
+      name: "empty",
+      inputs: [
+        { shape: [10, 8], dtype: "float32" },
+        { shape: [0, 2], dtype: "int32" },
+      ],
+    },
+    {
+      name: "size-1",
+      inputs: [
+        { shape: [10, 1], dtype: "float32" },
+        { shape: [], dtype: "int32" },
+      ],
+    },
+    {
+      name: "larger",
+      inputs: [
+        { shape: [10, 129], dtype: "float32" },
+        { shape: [37], dtype: "int32" },
+      ],
+    },
   ],
 });
 
@@ -84,12 +126,54 @@ export const scatterAddOp = defineOp({
   ],
   lower: { kind: "kernel", kernel: "scatter_add" },
   samples: [
-    { name: "normal", inputs: [{ shape: [6], dtype: "int32" }, { shape: [6, 8], dtype: "float32" }], attrs: { rows: 10 } },
-    { name: "odd", inputs: [{ shape: [3, 7], dtype: "int32" }, { shape: [3, 7, 5], dtype: "float32" }], attrs: { rows: 11 } },
-    { name: "scalars", inputs: [{ shape: [7], dtype: "int32" }, { shape: [7], dtype: "float32" }], attrs: { rows: 10 } },
-    { name: "empty", inputs: [{ shape: [0], dtype: "int32" }, { shape: [0, 3], dtype: "float32" }], attrs: { rows: 10 } },
-    { name: "size-1", inputs: [{ shape: [1], dtype: "int32", values: [0] }, { shape: [1, 1], dtype: "float32" }], attrs: { rows: 1 } },
-    { name: "larger", inputs: [{ shape: [200], dtype: "int32" }, { shape: [200, 129], dtype: "float32" }], attrs: { rows: 10 } },
+    {
+      name: "normal",
+      inputs: [
+        { shape: [6], dtype: "int32" },
+        { shape: [6, 8], dtype: "float32" },
+      ],
+      attrs: { rows: 10 },
+    },
+    {
+      name: "odd",
+      inputs: [
+        { shape: [3, 7], dtype: "int32" },
+        { shape: [3, 7, 5], dtype: "float32" },
+      ],
+      attrs: { rows: 11 },
+    },
+    {
+      name: "scalars",
+      inputs: [
+        { shape: [7], dtype: "int32" },
+        { shape: [7], dtype: "float32" },
+      ],
+      attrs: { rows: 10 },
+    },
+    {
+      name: "empty",
+      inputs: [
+        { shape: [0], dtype: "int32" },
+        { shape: [0, 3], dtype: "float32" },
+      ],
+      attrs: { rows: 10 },
+    },
+    {
+      name: "size-1",
+      inputs: [
+        { shape: [1], dtype: "int32", values: [0] },
+        { shape: [1, 1], dtype: "float32" },
+      ],
+      attrs: { rows: 1 },
+    },
+    {
+      name: "larger",
+      inputs: [
+        { shape: [200], dtype: "int32" },
+        { shape: [200, 129], dtype: "float32" },
+      ],
+      attrs: { rows: 10 },
+    },
   ],
 });
 
@@ -102,4 +186,3 @@ export function gather(table: Tensor, ids: Tensor): Tensor {
 export function scatterAdd(ids: Tensor, updates: Tensor, options: { rows: number }): Tensor {
   return apply1(scatterAddOp, [ids, toFloat32(updates)], { rows: options.rows });
 }
-

@@ -7,7 +7,12 @@ import { at, expectFloating } from "./support.ts";
 import { erf, exp, sigmoid, square, tanh } from "./unary.ts";
 
 /** An activation that has an opcode for itself and one for its derivative, both defined by primitives. */
-function activation(name: string, opcode: string, define: (x: Tensor) => Tensor, derivative: (x: Tensor) => Tensor): OpDef {
+function activation(
+  name: string,
+  opcode: string,
+  define: (x: Tensor) => Tensor,
+  derivative: (x: Tensor) => Tensor,
+): OpDef {
   const gradOp = composite(`${name}Grad`, `${opcode}_grad`, derivative);
   return composite(name, opcode, define, (x, dy) => mul(dy, apply1(gradOp, [x])));
 }

@@ -1,6 +1,6 @@
 import { defineOp, type OpDef, type OpSample, type Oracle, type SampleInput } from "../ir/op.ts";
 import type { Shape } from "../ir/shape.ts";
-import { apply1, type Attrs, type Tensor, type TensorType } from "../ir/tensor.ts";
+import { type Attrs, apply1, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { foldHostKey, type PhiloxKey, philoxWords } from "../random.ts";
 import { mul, sub } from "./arithmetic.ts";
 import { type TensorLike, toTensor } from "./source.ts";
@@ -53,7 +53,12 @@ function generator(name: string, kernel: string, dtype: "int32" | "float32", con
 /** attrs: {shape, stream}. */
 export const randomBitsOp = generator("randomBits", "random_bits", "int32", (word) => word | 0);
 /** attrs: {shape, stream}. */
-export const randomUniformOp = generator("randomUniform", "random_uniform", "float32", (word) => (word >>> 8) * 2 ** -24);
+export const randomUniformOp = generator(
+  "randomUniform",
+  "random_uniform",
+  "float32",
+  (word) => (word >>> 8) * 2 ** -24,
+);
 
 /** (key, n int32[]) -> another key. */
 export const foldKeyOp = defineOp({

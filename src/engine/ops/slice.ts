@@ -83,7 +83,12 @@ export const padOp = defineOp({
     const out = oracle(type as TensorType);
     const strides = rowMajorStrides(out.shape);
     const offset = intsOf(attrs["low"]).reduce((sum, low, i) => sum + low * (strides[i] as number), 0);
-    const positions = readStrided(Float64Array.from({ length: out.data.length }, (_, i) => i), shape, strides, offset);
+    const positions = readStrided(
+      Float64Array.from({ length: out.data.length }, (_, i) => i),
+      shape,
+      strides,
+      offset,
+    );
     for (let i = 0; i < data.length; i++) out.data[positions[i] as number] = data[i] as number;
     return [out];
   },

@@ -19,11 +19,7 @@ const samples: readonly OpSample[] = [
   { name: "size-1", inputs: [{ shape: [1], dtype: "float32" }] },
 ];
 
-function define(
-  name: string,
-  formula: (x: Tensor) => Tensor,
-  gradient: (dy: Tensor, y: Tensor) => Tensor,
-): OpDef {
+function define(name: string, formula: (x: Tensor) => Tensor, gradient: (dy: Tensor, y: Tensor) => Tensor): OpDef {
   return defineOp({
     name,
     infer: (inputs) => {

@@ -65,7 +65,14 @@ const float32 = (shape: Shape) => ({ shape, dtype: "float32" as const });
 const concatSamples: readonly OpSample[] = [
   { name: "columns", inputs: [float32([4, 3]), float32([4, 5])], attrs: { axis: 1 } },
   { name: "rows, odd", inputs: [float32([1, 13]), float32([7, 13]), float32([2, 13])], attrs: { axis: 0 } },
-  { name: "int32", inputs: [{ shape: [3, 2], dtype: "int32" }, { shape: [3, 1], dtype: "int32" }], attrs: { axis: 1 } },
+  {
+    name: "int32",
+    inputs: [
+      { shape: [3, 2], dtype: "int32" },
+      { shape: [3, 1], dtype: "int32" },
+    ],
+    attrs: { axis: 1 },
+  },
   { name: "empty part", inputs: [float32([3, 0]), float32([3, 2])], attrs: { axis: 1 } },
   { name: "all empty", inputs: [float32([0, 2]), float32([0, 2])], attrs: { axis: 0 } },
   { name: "size-1", inputs: [float32([1])], attrs: { axis: 0 } },
@@ -79,7 +86,8 @@ export const concatOp = defineOp({
     const first = at(inputs, 0, "concat");
     const axis = attrs["axis"] as number;
     for (const type of inputs) {
-      const fits = type.shape.length === first.shape.length && type.shape.every((n, i) => i === axis || n === first.shape[i]);
+      const fits =
+        type.shape.length === first.shape.length && type.shape.every((n, i) => i === axis || n === first.shape[i]);
       if (!fits || type.dtype !== first.dtype) {
         fail(
           "concat",
@@ -108,7 +116,11 @@ export const concatOp = defineOp({
   gradient: ({ node, inputs, cotangents: [dy] }) => {
     if (dy === undefined) return inputs.map(() => undefined);
     const axis = node.attrs["axis"] as number;
-    return split(dy, inputs.map((x) => x.shape[axis] as number), { axis });
+    return split(
+      dy,
+      inputs.map((x) => x.shape[axis] as number),
+      { axis },
+    );
   },
   lower: { kind: "kernel", kernel: "concat", ints: (node) => [node.attrs["axis"] as number], strided: "all" },
   samples: concatSamples,

@@ -1,6 +1,6 @@
 import { defineOp, type OpSample, type Oracle } from "../ir/op.ts";
 import { broadcastShapes, formatShape, normalizeAxis, type Shape, sameShape } from "../ir/shape.ts";
-import { apply1, type Attrs, type Tensor, type TensorType } from "../ir/tensor.ts";
+import { type Attrs, apply1, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { toFloat32 } from "./cast.ts";
 import { reshape } from "./reshape.ts";
 import { at, broadcastStrides, expectDType, fail, intsOf, oracle, readStrided } from "./support.ts";
@@ -58,8 +58,18 @@ export const reduceSamples: readonly OpSample[] = [
   { name: "first axis", inputs: [{ shape: [7, 13], dtype: "float32" }], attrs: { axes: [0], keepDims: false } },
   { name: "middle, kept", inputs: [{ shape: [3, 5, 7], dtype: "float32" }], attrs: { axes: [1], keepDims: true } },
   { name: "two axes", inputs: [{ shape: [3, 5, 7], dtype: "float32" }], attrs: { axes: [0, 2], keepDims: false } },
-  { name: "all", inputs: [{ shape: [37, 129], dtype: "float32" }], attrs: { axes: [0, 1], keepDims: false }, tolerance: 1e-4 },
-  { name: "long row", inputs: [{ shape: [2, 5003], dtype: "float32" }], attrs: { axes: [1], keepDims: true }, tolerance: 1e-4 },
+  {
+    name: "all",
+    inputs: [{ shape: [37, 129], dtype: "float32" }],
+    attrs: { axes: [0, 1], keepDims: false },
+    tolerance: 1e-4,
+  },
+  {
+    name: "long row",
+    inputs: [{ shape: [2, 5003], dtype: "float32" }],
+    attrs: { axes: [1], keepDims: true },
+    tolerance: 1e-4,
+  },
   { name: "empty result", inputs: [{ shape: [0, 3], dtype: "float32" }], attrs: { axes: [1], keepDims: false } },
   { name: "empty axis", inputs: [{ shape: [3, 0], dtype: "float32" }], attrs: { axes: [1], keepDims: false } },
   { name: "size-1", inputs: [{ shape: [1], dtype: "float32" }], attrs: { axes: [0], keepDims: false } },

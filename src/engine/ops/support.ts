@@ -31,7 +31,12 @@ export function expectDType(type: TensorType, dtype: DType, op: string, what: st
 
 export function expectShape(type: TensorType, shape: Shape, op: string, what: string): void {
   if (type.shape.length !== shape.length || type.shape.some((n, i) => n !== shape[i])) {
-    fail(op, `${what} of shape ${formatShape(shape)}`, formatType(type), "reshape it, or check which tensor was passed");
+    fail(
+      op,
+      `${what} of shape ${formatShape(shape)}`,
+      formatType(type),
+      "reshape it, or check which tensor was passed",
+    );
   }
 }
 

@@ -29,7 +29,12 @@ export const transposeOp = defineOp({
   gradient: ({ node, cotangents: [dy] }) => {
     if (dy === undefined) return [undefined];
     const permutation = intsOf(node.attrs["permutation"]);
-    return [transpose(dy, permutation.map((_, axis) => permutation.indexOf(axis)))];
+    return [
+      transpose(
+        dy,
+        permutation.map((_, axis) => permutation.indexOf(axis)),
+      ),
+    ];
   },
   lower: {
     kind: "view",

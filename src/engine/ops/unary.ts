@@ -41,8 +41,19 @@ const rsqrtOp = unary(
   (dy, _, y) => mul(dy, mul(-0.5, mul(y, mul(y, y)))),
   positive,
 );
-const reciprocalOp = unary("reciprocal", "reciprocal", (x) => 1 / x, (dy, _, y) => neg(mul(dy, mul(y, y))), positive);
-const squareOp = unary("square", "square", (x) => x * x, (dy, x) => mul(dy, mul(2, x)));
+const reciprocalOp = unary(
+  "reciprocal",
+  "reciprocal",
+  (x) => 1 / x,
+  (dy, _, y) => neg(mul(dy, mul(y, y))),
+  positive,
+);
+const squareOp = unary(
+  "square",
+  "square",
+  (x) => x * x,
+  (dy, x) => mul(dy, mul(2, x)),
+);
 const tanhOp = unary("tanh", "tanh", Math.tanh, (dy, _, y) => mul(dy, sub(1, mul(y, y))));
 const sigmoidOp = unary(
   "sigmoid",
@@ -55,7 +66,13 @@ const cosOp = unary("cos", "cos", Math.cos, (dy, x) => neg(mul(dy, sin(x))), una
 const erfOp = unary("erf", "erf", erfNumber, (dy, x) => mul(dy, mul(2 / Math.sqrt(Math.PI), exp(neg(square(x))))));
 const floorOp = unary("floor", "floor", Math.floor, "flat", atJumps);
 const signOp = unary("sign", "sign", Math.sign, "flat", atJumps);
-const reluOp = unary("relu", "relu", (x) => (x > 0 ? x : 0), (dy, x) => select(less(0, x), dy, 0), atJumps);
+const reluOp = unary(
+  "relu",
+  "relu",
+  (x) => Math.max(x, 0),
+  (dy, x) => select(less(0, x), dy, 0),
+  atJumps,
+);
 
 function call(op: OpDef): (x: TensorLike) => Tensor {
   return (x) => apply1(op, [toTensor(x)]);
