@@ -23,6 +23,8 @@ export {
   writeSafetensors,
 } from "./formats/safetensors.ts";
 export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.ts";
+export { commonInertKeys, formatTokenIds, parseModelConfig, tokenIds } from "./config.ts";
+export * as layers from "./layers/index.ts";
 export { callModule, linear, MODULE_WRAP, type Module, type ModuleWrap } from "./layers/index.ts";
 export { checkVocabulary, loadModel } from "./load.ts";
 export { countParameters, initModel, type Model, modelDType, paramsTree } from "./model.ts";

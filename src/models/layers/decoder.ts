@@ -11,7 +11,7 @@ export function checkInputs(inputs: ForwardInputs, config: ModelConfig, limitKey
   if (tokens.rank !== 2) {
     throw new Error(`${config.modelType}: expected tokens[B,T], got rank ${tokens.rank}. Fix: reshape the tokens.`);
   }
-  const cacheLength = cache === undefined ? 0 : Math.max(...Object.values(cache).map((t) => t.shape[1] as number));
+  const cacheLength = cache === undefined ? 0 : Math.max(0, ...Object.values(cache).map((t) => t.shape[1] as number));
   const length = Math.max(tokens.shape[1] as number, cacheLength);
   if (length > config.contextLength) {
     const what = cacheLength === length ? "cache" : "sequence";
