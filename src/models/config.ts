@@ -1,5 +1,5 @@
-import { nearestName, PlinthError } from "../base/index.ts";
 import { z } from "zod";
+import { nearestName, PlinthError } from "../base/index.ts";
 
 /**
  * Checks the contents of a config.json against a model's schema. Keys listed in `inertKeys` (an entry ending in `*`
@@ -36,10 +36,13 @@ export function parseModelConfig<S extends z.ZodObject>(
   const result = schema.safeParse(values);
   if (!result.success) {
     const problems = result.error.issues.slice(0, 5).map((issue) => {
-      const path = issue.path.join(".");
-      return `${path === "" ? "" : `${path}: `}${issue.message}${path === "" ? "" : `, got ${show(valueAt(values, issue.path))}`}`;
+      if (issue.path.length === 0) return issue.message;
+      return `${issue.path.join(".")}: ${issue.message}, got ${show(valueAt(values, issue.path))}`;
     });
-    throw new PlinthError(`config.json: ${problems.join("; ")}`, "correct config.json; it must be the one the weights came with");
+    throw new PlinthError(
+      `config.json: ${problems.join("; ")}`,
+      "correct config.json; it must be the one the weights came with",
+    );
   }
   return { values: result.data, inert };
 }

@@ -39,7 +39,10 @@ export interface ModelDials {
 }
 
 /** How a parameter starts. */
-export type Init = { readonly kind: "normal"; readonly std: number } | { readonly kind: "zeros" } | { readonly kind: "ones" };
+export type Init =
+  | { readonly kind: "normal"; readonly std: number }
+  | { readonly kind: "zeros" }
+  | { readonly kind: "ones" };
 
 /** One parameter of a model. */
 export interface ParameterSpec {

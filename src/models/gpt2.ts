@@ -69,7 +69,10 @@ const inertKeys = [...commonInertKeys, "summary_*", "reorder_and_upcast_attn", "
 function parseConfig(json: unknown): Gpt2Config {
   const { values: c, inert } = parseModelConfig(json, schema, inertKeys);
   if (c.n_embd % c.n_head !== 0) {
-    throw new PlinthError(`config.json: n_embd ${c.n_embd} is not a multiple of n_head ${c.n_head}`, "change one of them");
+    throw new PlinthError(
+      `config.json: n_embd ${c.n_embd} is not a multiple of n_head ${c.n_head}`,
+      "change one of them",
+    );
   }
   return Object.freeze({
     modelType: c.model_type,
@@ -194,7 +197,12 @@ export const gpt2 = defineModel<Gpt2Config>({
   cacheShape(c, batch, length) {
     const shape = [batch, length, c.numHeads, c.headDim];
     const layers = Array.from({ length: c.numLayers }, (_, i) => `transformer.h.${i}.attn`);
-    return Object.fromEntries(layers.flatMap((name) => [[`${name}.k`, shape], [`${name}.v`, shape]]));
+    return Object.fromEntries(
+      layers.flatMap((name) => [
+        [`${name}.k`, shape],
+        [`${name}.v`, shape],
+      ]),
+    );
   },
 
   forward(params, inputs, c, context) {

@@ -1,5 +1,4 @@
-export { type Gpt2Config, gpt2 } from "./gpt2.ts";
-export { type LlamaConfig, llama } from "./llama.ts";
+export { commonInertKeys, formatTokenIds, parseModelConfig, tokenIds } from "./config.ts";
 export {
   type Cache,
   type CheckpointNaming,
@@ -23,9 +22,10 @@ export {
   writeSafetensors,
 } from "./formats/safetensors.ts";
 export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.ts";
-export { commonInertKeys, formatTokenIds, parseModelConfig, tokenIds } from "./config.ts";
+export { type Gpt2Config, gpt2 } from "./gpt2.ts";
 export * as layers from "./layers/index.ts";
 export { callModule, linear, MODULE_WRAP, type Module, type ModuleWrap } from "./layers/index.ts";
+export { type LlamaConfig, llama } from "./llama.ts";
 export { checkVocabulary, loadModel } from "./load.ts";
 export { countParameters, initModel, type Model, modelDType, paramsTree } from "./model.ts";
 export { type SaveOptions, saveModel } from "./save.ts";

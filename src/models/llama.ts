@@ -22,10 +22,10 @@ import {
   moduleAt,
   parseRope,
   positionsOf,
+  type RopeScaling,
   requiredParameter,
   rmsNorm,
   ropeFrequencies,
-  type RopeScaling,
   selectLast,
 } from "./layers/index.ts";
 
@@ -201,7 +201,12 @@ export const llama = defineModel<LlamaConfig>({
   cacheShape(c, batch, length) {
     const shape = [batch, length, c.numKvHeads, c.headDim];
     const layers = Array.from({ length: c.numLayers }, (_, i) => `model.layers.${i}.self_attn`);
-    return Object.fromEntries(layers.flatMap((name) => [[`${name}.k`, shape], [`${name}.v`, shape]]));
+    return Object.fromEntries(
+      layers.flatMap((name) => [
+        [`${name}.k`, shape],
+        [`${name}.v`, shape],
+      ]),
+    );
   },
 
   forward(params, inputs, c, context) {
@@ -244,9 +249,15 @@ interface BlockContext {
 function block(x: Tensor, p: Module, context: BlockContext): Tensor {
   const { c } = context;
   const normed = inModule(p, "input_layernorm", (p) => rmsNorm(x, p, { eps: c.rmsNormEps }));
-  const h = add(x, inModule(p, "self_attn", (p) => attention(normed, p, context)));
+  const h = add(
+    x,
+    inModule(p, "self_attn", (p) => attention(normed, p, context)),
+  );
   const normedAgain = inModule(p, "post_attention_layernorm", (p) => rmsNorm(h, p, { eps: c.rmsNormEps }));
-  return add(h, inModule(p, "mlp", (p) => mlp(normedAgain, p, c)));
+  return add(
+    h,
+    inModule(p, "mlp", (p) => mlp(normedAgain, p, c)),
+  );
 }
 
 /** x[B,T,D] -> [B,T,D] */

@@ -29,7 +29,8 @@ export async function loadModel(dir: string): Promise<Model> {
   const { params, sources } = assignWeights(family, config, files, dir);
 
   const generationConfigText = await readOptional(join(dir, "generation_config.json"));
-  const generationConfig = generationConfigText === undefined ? undefined : parseJson(generationConfigText, `${dir}/generation_config.json`);
+  const generationConfig =
+    generationConfigText === undefined ? undefined : parseJson(generationConfigText, `${dir}/generation_config.json`);
   const tokenizer = existsSync(join(dir, "tokenizer.json")) ? await Tokenizer.load(dir) : undefined;
   if (tokenizer !== undefined) checkVocabulary(tokenizer, config, dir);
   return {
@@ -60,7 +61,7 @@ export function checkVocabulary(tokenizer: Tokenizer, config: ModelConfig, where
 
 function parseConfigFile(text: string, dir: string): { family: ModelFamily; config: ModelConfig } {
   const json = parseJson(text, join(dir, "config.json"));
-  const modelType = json["model_type"];
+  const modelType = json.model_type;
   if (typeof modelType !== "string") {
     throw new PlinthError(`${dir}/config.json: no model_type`, "copy the config.json that belongs to the weights");
   }
@@ -176,7 +177,10 @@ function parseJson(text: string, path: string): Record<string, unknown> {
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw new PlinthError(`${path}: not valid JSON (${(error as Error).message})`, "the file is damaged; download it again");
+    throw new PlinthError(
+      `${path}: not valid JSON (${(error as Error).message})`,
+      "the file is damaged; download it again",
+    );
   }
   if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
   throw new PlinthError(`${path}: expected a JSON object`, "the file is damaged; download it again");

@@ -50,7 +50,8 @@ export async function saveModel(model: Model, dir: string, options: SaveOptions 
 function checkParameters({ family, config, params }: Model): void {
   const specs = family.parameters(config);
   for (const name of params.keys()) {
-    if (!Object.hasOwn(specs, name)) throw new PlinthError(`saveModel: "${name}" is no parameter of ${family.modelType}`);
+    if (!Object.hasOwn(specs, name))
+      throw new PlinthError(`saveModel: "${name}" is no parameter of ${family.modelType}`);
   }
   for (const [name, { shape }] of Object.entries(specs)) {
     const array = params.get(name);
@@ -125,6 +126,7 @@ function formatConfigFile(model: Model): string {
 /** Weight files left from an earlier model in the same folder would be read instead of these. */
 async function removeOtherWeights(dir: string, written: ReadonlySet<string>): Promise<void> {
   for (const name of await readdir(dir)) {
-    if (/^model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$/.test(name) && !written.has(name)) await rm(join(dir, name));
+    if (/^model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$/.test(name) && !written.has(name))
+      await rm(join(dir, name));
   }
 }

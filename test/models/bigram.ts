@@ -1,5 +1,13 @@
-import { commonInertKeys, defineModel, formatTokenIds, layers, type ModelConfig, parseModelConfig, tokenIds } from "../../src/models/index.ts";
 import { z } from "zod";
+import {
+  commonInertKeys,
+  defineModel,
+  formatTokenIds,
+  layers,
+  type ModelConfig,
+  parseModelConfig,
+  tokenIds,
+} from "../../src/models/index.ts";
 
 const schema = z.object({
   model_type: z.literal("bigram"),

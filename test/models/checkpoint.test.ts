@@ -4,7 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { NdArray } from "../../src/engine/index.ts";
-import { loadModel, type Model, readSafetensors, saveModel, type StoredTensor, writeSafetensors } from "../../src/models/index.ts";
+import {
+  loadModel,
+  type Model,
+  readSafetensors,
+  type StoredTensor,
+  saveModel,
+  writeSafetensors,
+} from "../../src/models/index.ts";
 import { goldenDir } from "./support.ts";
 
 let root = "";
@@ -62,7 +69,8 @@ suite("what the reference wrote", () => {
   }
 
   test("element types are those of the file", async () => {
-    const types = async (name: string) => new Set([...(await loadModel(join(goldenDir, name))).params.values()].map((a) => a.dtype));
+    const types = async (name: string) =>
+      new Set([...(await loadModel(join(goldenDir, name))).params.values()].map((a) => a.dtype));
     assert.deepEqual([...(await types("llama-bf16-sharded"))], ["bfloat16"]);
     assert.deepEqual([...(await types("gpt2-f16-bare"))], ["float16"]);
     assert.deepEqual([...(await types("gpt2"))], ["float32"]);
@@ -94,7 +102,9 @@ suite("saving what changed", () => {
     const back = await loadModel(out);
     assert.ok([...back.params.values()].every(({ dtype, data }) => dtype === "float32" && data.every((x) => x === 0)));
     assert.equal((JSON.parse(await readFile(join(out, "config.json"), "utf8")) as { dtype: string }).dtype, "float32");
-    const index = JSON.parse(await readFile(join(out, "model.safetensors.index.json"), "utf8")) as { metadata: { total_size: number } };
+    const index = JSON.parse(await readFile(join(out, "model.safetensors.index.json"), "utf8")) as {
+      metadata: { total_size: number };
+    };
     assert.equal(index.metadata.total_size, 4 * [...params.values()].reduce((n, { size }) => n + size, 0));
   });
 
@@ -110,7 +120,10 @@ suite("saving what changed", () => {
     const model = await loadModel(join(goldenDir, "gpt2"));
     const params = new Map(model.params);
     params.delete("transformer.ln_f.bias");
-    await assert.rejects(saveModel({ ...model, params }, join(root, "no")), /parameter "transformer.ln_f.bias" is missing/);
+    await assert.rejects(
+      saveModel({ ...model, params }, join(root, "no")),
+      /parameter "transformer.ln_f.bias" is missing/,
+    );
     params.set("transformer.ln_f.bias", NdArray.zeros("float32", [3]));
     await assert.rejects(saveModel({ ...model, params }, join(root, "no")), /expected \[24\], got \[3\]/);
     params.set("x", NdArray.zeros("float32", [3]));
@@ -148,7 +161,10 @@ suite("folders that do not fit together", () => {
       tensors.set("transformer.h.0.ln_3.weight", tensors.get("transformer.h.0.ln_1.weight") as StoredTensor);
       tensors.delete("transformer.h.0.ln_1.weight");
     });
-    await rejects(dir, /1 weights missing: "transformer\.h\.0\.ln_1\.weight" \(nearest: "transformer\.h\.0\.ln_3\.weight"\)/);
+    await rejects(
+      dir,
+      /1 weights missing: "transformer\.h\.0\.ln_1\.weight" \(nearest: "transformer\.h\.0\.ln_3\.weight"\)/,
+    );
     await rejects(dir, /1 weights unused: "transformer\.h\.0\.ln_3\.weight" \(nearest: /);
     await editConfig(dir, { n_layer: 1 });
     await rejects(dir, /13 weights unused: .*, \.\.\./);
@@ -204,16 +220,34 @@ suite("folders that do not fit together", () => {
     const dir = await copyOf("gpt2");
     const vocab = Object.fromEntries(Array.from({ length: 62 }, (_, i) => [`w${i}`, i]));
     const tokenizer = { version: "1.0", added_tokens: [], model: { type: "WordLevel", vocab, unk_token: "w0" } };
-    await writeFile(join(dir, "tokenizer.json"), JSON.stringify({ ...tokenizer, truncation: null, padding: null, normalizer: null, pre_tokenizer: { type: "WhitespaceSplit" }, post_processor: null, decoder: null }));
+    await writeFile(
+      join(dir, "tokenizer.json"),
+      JSON.stringify({
+        ...tokenizer,
+        truncation: null,
+        padding: null,
+        normalizer: null,
+        pre_tokenizer: { type: "WhitespaceSplit" },
+        post_processor: null,
+        decoder: null,
+      }),
+    );
     await rejects(dir, /the tokenizer has 62 ids, the model has rows for 61 \(vocab_size\)/);
     await editConfig(dir, {});
-    delete vocab["w61"];
-    await writeFile(join(dir, "tokenizer.json"), JSON.stringify({ ...tokenizer, model: { ...tokenizer.model, vocab }, pre_tokenizer: { type: "WhitespaceSplit" } }));
+    delete vocab.w61;
+    await writeFile(
+      join(dir, "tokenizer.json"),
+      JSON.stringify({
+        ...tokenizer,
+        model: { ...tokenizer.model, vocab },
+        pre_tokenizer: { type: "WhitespaceSplit" },
+      }),
+    );
     const model: Model = await loadModel(dir);
     assert.equal(model.tokenizer?.vocabSize, 61);
     const out = join(root, "with-tokenizer");
     await saveModel(model, out);
     assert.ok((await readdir(out)).includes("tokenizer.json"));
-    assert.deepEqual([...(await (await loadModel(out)).tokenizer?.encode("w3 w60")) ?? []], [3, 60]);
+    assert.deepEqual([...((await (await loadModel(out)).tokenizer?.encode("w3 w60")) ?? [])], [3, 60]);
   });
 });

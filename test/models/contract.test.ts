@@ -5,7 +5,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { packageRoot } from "../../src/base/index.ts";
-import { type Backend, createBackend, HostRandom, jit, mul, NdArray, sum, type Tensor, unflatten, valueAndGrad } from "../../src/engine/index.ts";
+import {
+  type Backend,
+  createBackend,
+  HostRandom,
+  jit,
+  mul,
+  NdArray,
+  sum,
+  type Tensor,
+  unflatten,
+  valueAndGrad,
+} from "../../src/engine/index.ts";
 import {
   type Cache,
   countParameters,
@@ -46,10 +57,20 @@ function lively(family: ModelFamily, config: Model["config"]): Model {
 
 function randomTokens(rows: number, columns: number, seed: number): NdArray {
   const random = new HostRandom(seed);
-  return NdArray.int32([rows, columns], Array.from({ length: rows * columns }, () => random.int(V)));
+  return NdArray.int32(
+    [rows, columns],
+    Array.from({ length: rows * columns }, () => random.int(V)),
+  );
 }
 
-type Inputs = { tokens: Tensor; segments?: Tensor; positions?: Tensor; start?: Tensor; lastIndex?: Tensor; cache?: Cache };
+type Inputs = {
+  tokens: Tensor;
+  segments?: Tensor;
+  positions?: Tensor;
+  start?: Tensor;
+  lastIndex?: Tensor;
+  cache?: Cache;
+};
 
 function runner({ family, config, params }: Model, backend: Backend) {
   const run = jit(
@@ -89,7 +110,10 @@ for (const family of modelFamilies()) {
           assert.deepEqual(data, again.params.get(parameter)?.data);
           assert.equal(decay, shape.length >= 2, parameter);
           if (init.kind !== "normal") {
-            assert.ok(data.every((x) => x === (init.kind === "ones" ? 1 : 0)), parameter);
+            assert.ok(
+              data.every((x) => x === (init.kind === "ones" ? 1 : 0)),
+              parameter,
+            );
             continue;
           }
           assert.notDeepEqual(data, other.params.get(parameter)?.data);
@@ -110,7 +134,7 @@ for (const family of modelFamilies()) {
             await saveModel(model, first, { maxShardBytes });
             const loaded = await loadModel(first);
             for (const [key, { data }] of model.params) assert.deepEqual(loaded.params.get(key)?.data, data, key);
-            assert.deepEqual(family.formatConfig(loaded.config)["eos_token_id"], 1);
+            assert.deepEqual(family.formatConfig(loaded.config).eos_token_id, 1);
             await saveModel(loaded, second);
             const files = (await readdir(first)).sort();
             assert.deepEqual((await readdir(second)).sort(), files);
@@ -133,13 +157,18 @@ for (const family of modelFamilies()) {
             { backend: createBackend("reference") },
           ).compile(Object.fromEntries(model.params), inputs as never);
         const tokens = { shape: [1, 25], dtype: "int32" };
-        const pattern = new RegExp(`${family.modelType}: expected a sequence of at most 24 tokens \\(\\w+\\), got 25.* Fix: `);
+        const pattern = new RegExp(
+          `${family.modelType}: expected a sequence of at most 24 tokens \\(\\w+\\), got 25.* Fix: `,
+        );
         assert.throws(() => compile({ tokens }), pattern);
         const cache = Object.fromEntries(
           Object.entries(family.cacheShape(config, 1, 32)).map(([key, shape]) => [key, { shape, dtype: "float32" }]),
         );
         if (Object.keys(cache).length === 0) return;
-        assert.throws(() => compile({ tokens: { ...tokens, shape: [1, 2] }, cache }), /expected a cache of at most 24 tokens/);
+        assert.throws(
+          () => compile({ tokens: { ...tokens, shape: [1, 2] }, cache }),
+          /expected a cache of at most 24 tokens/,
+        );
       });
 
       for (const { name: backendName, backend, skip } of backends) {
@@ -158,11 +187,20 @@ for (const family of modelFamilies()) {
             { backend: backend as Backend },
           );
           const random = new HostRandom(9);
-          const probe = NdArray.float32([B, T, V], Array.from({ length: B * T * V }, () => random.normal()));
+          const probe = NdArray.float32(
+            [B, T, V],
+            Array.from({ length: B * T * V }, () => random.normal()),
+          );
           const grads = await step(Object.fromEntries(model.params), tokens, probe);
           for (const [parameter, { data }] of Object.entries(grads)) {
-            assert.ok(data.some((g) => g !== 0), `${parameter} has no effect`);
-            assert.ok(data.every((g) => Number.isFinite(g)), `${parameter} is not finite`);
+            assert.ok(
+              data.some((g) => g !== 0),
+              `${parameter} has no effect`,
+            );
+            assert.ok(
+              data.every((g) => Number.isFinite(g)),
+              `${parameter} is not finite`,
+            );
           }
         });
 
@@ -178,7 +216,10 @@ for (const family of modelFamilies()) {
 
         test(`${backendName}: a token sees nothing after it`, { skip }, async () => {
           const { run, tokens } = setUp();
-          const changed = NdArray.int32([B, T], tokens.data.map((id, i) => (i % T >= 6 ? (id + 1) % V : id)) as Int32Array);
+          const changed = NdArray.int32(
+            [B, T],
+            tokens.data.map((id, i) => (i % T >= 6 ? (id + 1) % V : id)) as Int32Array,
+          );
           const [a, b] = [await run({ tokens }), await run({ tokens: changed })];
           for (let row = 0; row < B; row++) {
             const from = row * T;
@@ -194,7 +235,10 @@ for (const family of modelFamilies()) {
           for (let b = 0; b < B; b++) padded.set(tokens.data.slice(b * T, (b + 1) * T), b * (T + 5));
           const wide = await run({ tokens: NdArray.int32([B, T + 5], padded) });
           for (let b = 0; b < B; b++) {
-            const [wideRows, narrowRows] = [rows(wide.logits, V, b * (T + 5), b * (T + 5) + T), rows(logits, V, b * T, b * T + T)];
+            const [wideRows, narrowRows] = [
+              rows(wide.logits, V, b * (T + 5), b * (T + 5) + T),
+              rows(logits, V, b * T, b * T + T),
+            ];
             assert.deepEqual(wideRows, narrowRows);
           }
         });
@@ -203,8 +247,14 @@ for (const family of modelFamilies()) {
           const { run, tokens } = setUp();
           const row = NdArray.int32([1, T], tokens.data.slice(0, T) as Int32Array);
           const lengths = [4, 1, 6];
-          const segments = NdArray.int32([1, T], lengths.flatMap((n, i) => new Array<number>(n).fill(i)));
-          const positions = NdArray.int32([1, T], lengths.flatMap((n) => Array.from({ length: n }, (_, i) => i)));
+          const segments = NdArray.int32(
+            [1, T],
+            lengths.flatMap((n, i) => new Array<number>(n).fill(i)),
+          );
+          const positions = NdArray.int32(
+            [1, T],
+            lengths.flatMap((n) => Array.from({ length: n }, (_, i) => i)),
+          );
           const packed = await run({ tokens: row, segments, positions });
           let from = 0;
           for (const n of lengths) {
@@ -217,7 +267,9 @@ for (const family of modelFamilies()) {
           }
         });
 
-        test(`${backendName}: decoding by the cache equals the full pass, rows of unequal length`, { skip }, async () => {
+        test(`${backendName}: decoding by the cache equals the full pass, rows of unequal length`, {
+          skip,
+        }, async () => {
           const { model, run, tokens } = setUp();
           const full = await run({ tokens });
           const prompt = 5;
@@ -234,16 +286,28 @@ for (const family of modelFamilies()) {
             });
           };
           const first = await run({
-            tokens: NdArray.int32([B, prompt], lengths.flatMap((n, b) => Array.from({ length: prompt }, (_, t) => (t < n ? ids(b, t) : 0)))),
-            lastIndex: NdArray.int32([B], lengths.map((n) => n - 1)),
+            tokens: NdArray.int32(
+              [B, prompt],
+              lengths.flatMap((n, b) => Array.from({ length: prompt }, (_, t) => (t < n ? ids(b, t) : 0))),
+            ),
+            lastIndex: NdArray.int32(
+              [B],
+              lengths.map((n) => n - 1),
+            ),
             cache,
           });
-          check(first.logits, lengths.map((n) => n - 1));
+          check(
+            first.logits,
+            lengths.map((n) => n - 1),
+          );
           cache = first.cache;
           for (let step = 0; step < T - 5; step++) {
             const at = lengths.map((n) => n + step);
             const next = await run({
-              tokens: NdArray.int32([B, 1], at.map((t, b) => ids(b, t))),
+              tokens: NdArray.int32(
+                [B, 1],
+                at.map((t, b) => ids(b, t)),
+              ),
               start: NdArray.int32([B], at),
               lastIndex: NdArray.int32([B], [0, 0, 0]),
               cache,
@@ -269,7 +333,10 @@ for (const family of modelFamilies()) {
 
 test("the model of docs/add-a-model.md is the one tested here", async () => {
   const folder = (...names: string[]): string => join(packageRoot(), ...names);
-  const [page, code] = [await readFile(folder("docs", "add-a-model.md"), "utf8"), await readFile(folder("test", "models", "bigram.ts"), "utf8")];
+  const [page, code] = [
+    await readFile(folder("docs", "add-a-model.md"), "utf8"),
+    await readFile(folder("test", "models", "bigram.ts"), "utf8"),
+  ];
   const block = /```ts\n(.*?)```/s.exec(page)?.[1];
   assert.equal(block?.replaceAll(/"plinth\/(\w+)"/g, '"../../src/$1/index.ts"'), code);
 });

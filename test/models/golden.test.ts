@@ -23,8 +23,14 @@ function batchOf({ value }: Golden): { tokens: NdArray; targets: NdArray } {
   const at = (b: number, t: number): number => ids.data[b * (T + 1) + t] as number;
   const cells = Array.from({ length: B * T }, (_, i) => [Math.floor(i / T), i % T] as const);
   return {
-    tokens: NdArray.int32([B, T], cells.map(([b, t]) => at(b, t))),
-    targets: NdArray.int32([B, T], cells.map(([b, t], i) => (mask.data[i] === 0 ? -100 : at(b, t + 1)))),
+    tokens: NdArray.int32(
+      [B, T],
+      cells.map(([b, t]) => at(b, t)),
+    ),
+    targets: NdArray.int32(
+      [B, T],
+      cells.map(([b, t], i) => (mask.data[i] === 0 ? -100 : at(b, t + 1))),
+    ),
   };
 }
 

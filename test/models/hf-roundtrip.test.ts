@@ -7,23 +7,60 @@ import { basename, join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { defaultBackend, HostRandom, NdArray } from "../../src/engine/index.ts";
-import { gpt2, initModel, llama, type Model, type ModelConfig, type ModelFamily, saveModel, writeSafetensors } from "../../src/models/index.ts";
+import {
+  gpt2,
+  initModel,
+  llama,
+  type Model,
+  type ModelConfig,
+  type ModelFamily,
+  saveModel,
+  writeSafetensors,
+} from "../../src/models/index.ts";
 import { decodeGreedily, goldenDir, logitsOf } from "./support.ts";
 
-const python = process.env["PLINTH_PYTHON"];
+const python = process.env.PLINTH_PYTHON;
 const skip = python === undefined && "set PLINTH_PYTHON to a Python with torch and transformers";
-const dials = { vocabSize: 43, contextLength: 32, hiddenSize: 48, numLayers: 2, numHeads: 6, bosTokenId: 0, eosTokenId: 1 };
-const scaling = { rope_type: "llama3", factor: 4, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 16 };
+const dials = {
+  vocabSize: 43,
+  contextLength: 32,
+  hiddenSize: 48,
+  numLayers: 2,
+  numHeads: 6,
+  bosTokenId: 0,
+  eosTokenId: 1,
+};
+const scaling = {
+  rope_type: "llama3",
+  factor: 4,
+  low_freq_factor: 1,
+  high_freq_factor: 4,
+  original_max_position_embeddings: 16,
+};
 
 /** [family, config, largest file] */
 const cases: Record<string, readonly [unknown, ModelConfig, number?]> = {
   gpt2: [gpt2, gpt2.createConfig(dials)],
-  "gpt2-untied-sharded": [gpt2, gpt2.createConfig({ ...dials, tieWordEmbeddings: false, intermediateSize: 80 }), 40_000],
+  "gpt2-untied-sharded": [
+    gpt2,
+    gpt2.createConfig({ ...dials, tieWordEmbeddings: false, intermediateSize: 80 }),
+    40_000,
+  ],
   llama: [llama, llama.createConfig(dials)],
-  "llama-grouped-tied-sharded": [llama, llama.createConfig({ ...dials, numKvHeads: 2, tieWordEmbeddings: true }), 40_000],
+  "llama-grouped-tied-sharded": [
+    llama,
+    llama.createConfig({ ...dials, numKvHeads: 2, tieWordEmbeddings: true }),
+    40_000,
+  ],
   "llama-scaled-biased": [
     llama,
-    llama.parseConfig({ ...llama.formatConfig(llama.createConfig(dials)), rope_scaling: scaling, attention_bias: true, mlp_bias: true, head_dim: 16 }),
+    llama.parseConfig({
+      ...llama.formatConfig(llama.createConfig(dials)),
+      rope_scaling: scaling,
+      attention_bias: true,
+      mlp_bias: true,
+      head_dim: 16,
+    }),
   ],
 };
 
@@ -39,15 +76,27 @@ test("transformers opens what is written here and computes the same", { skip }, 
       }
       const dir = join(root, name);
       await saveModel(model, dir, maxShardBytes === undefined ? {} : { maxShardBytes });
-      const tokens = NdArray.int32([2, 12], Array.from({ length: 24 }, () => random.int(dials.vocabSize)));
+      const tokens = NdArray.int32(
+        [2, 12],
+        Array.from({ length: 24 }, () => random.int(dials.vocabSize)),
+      );
       const logits = await logitsOf(model, { tokens }, defaultBackend());
-      await writeSafetensors(join(dir, "expected.safetensors"), [["tokens", tokens], ["logits", logits]]);
+      await writeSafetensors(join(dir, "expected.safetensors"), [
+        ["tokens", tokens],
+        ["logits", logits],
+      ]);
       const prompt = NdArray.int32([1, 12], tokens.data.slice(0, 12) as Int32Array);
       greedy.set(name, [...(await decodeGreedily(model, prompt, 5, defaultBackend())).ids]);
     }
     const folders = Object.keys(cases).map((name) => join(root, name));
-    const { stdout } = await promisify(execFile)(python as string, [join(goldenDir, "check_hf_roundtrip.py"), ...folders]);
-    const results = stdout.trim().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+    const { stdout } = await promisify(execFile)(python as string, [
+      join(goldenDir, "check_hf_roundtrip.py"),
+      ...folders,
+    ]);
+    const results = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
     assert.equal(results.length, folders.length);
     for (const { folder, error, missing, unexpected, generated } of results) {
       assert.deepEqual([missing, unexpected], [[], []], `${folder}`);

@@ -1,12 +1,36 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { add, attention, fillNormal, grad, HostRandom, jit, mul, NdArray, sub, sum, type Tensor, type Tree, unflatten } from "../../src/engine/index.ts";
-import { gpt2, initModel, MODULE_WRAP, type Module, type ModelConfig, type ModelFamily, llama } from "../../src/models/index.ts";
+import {
+  add,
+  attention,
+  fillNormal,
+  grad,
+  HostRandom,
+  jit,
+  mul,
+  NdArray,
+  sub,
+  sum,
+  type Tensor,
+  type Tree,
+  unflatten,
+} from "../../src/engine/index.ts";
+import {
+  gpt2,
+  initModel,
+  llama,
+  MODULE_WRAP,
+  type ModelConfig,
+  type ModelFamily,
+  type Module,
+} from "../../src/models/index.ts";
 import { droppedAttention } from "../../src/models/layers/attention.ts";
 import { parseRope, ropeFrequencies } from "../../src/models/layers/index.ts";
 import { backends, relativeError } from "./support.ts";
 
-const backend = backends.find(({ name }) => name === "reference")?.backend as NonNullable<(typeof backends)[number]["backend"]>;
+const backend = backends.find(({ name }) => name === "reference")?.backend as NonNullable<
+  (typeof backends)[number]["backend"]
+>;
 
 function randomArray(shape: readonly number[], seed: number): NdArray {
   const out = NdArray.zeros("float32", shape);
@@ -27,7 +51,13 @@ test("fillNormal is HostRandom's stream, and normal", () => {
 test("rotary frequencies of Llama 3.1, as the reference computes them", () => {
   const { theta, scaling } = parseRope({
     rope_theta: 500000,
-    rope_scaling: { rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 },
+    rope_scaling: {
+      rope_type: "llama3",
+      factor: 8,
+      low_freq_factor: 1,
+      high_freq_factor: 4,
+      original_max_position_embeddings: 8192,
+    },
   });
   const frequencies = ropeFrequencies(scaling, theta, 128);
   const plain = ropeFrequencies({ rope_type: "default" }, theta, 128);
@@ -141,7 +171,13 @@ suite("a wrapped module", () => {
     [llama, "lm_head"],
   ] as unknown as [ModelFamily, string][]) {
     test(`${path}: takes part, and the identity changes nothing`, async () => {
-      const config = family.createConfig({ vocabSize: 11, contextLength: 8, hiddenSize: 16, numLayers: 2, numHeads: 2 });
+      const config = family.createConfig({
+        vocabSize: 11,
+        contextLength: 8,
+        hiddenSize: 16,
+        numLayers: 2,
+        numHeads: 2,
+      });
       const model = initModel(family, config, { seed: 4 });
       const run = (wrap: Module[typeof MODULE_WRAP]) =>
         jit(

@@ -52,7 +52,9 @@ suite("reading what the Python library wrote", () => {
   test("an element type the engine lacks, and a name that is not there", async () => {
     const path = join(goldenDir, "dtypes.safetensors");
     const file = await readSafetensors(path);
-    assert.throws(() => file.array("h.f64"), { message: `${path}: tensor "h.f64" has element type F64, which the engine cannot compute with. Fix: convert it to one of F32, BF16, F16, I32, BOOL.` });
+    assert.throws(() => file.array("h.f64"), {
+      message: `${path}: tensor "h.f64" has element type F64, which the engine cannot compute with. Fix: convert it to one of F32, BF16, F16, I32, BOOL.`,
+    });
     assert.throws(() => file.array("nope"), /no tensor "nope"/);
   });
 
@@ -61,7 +63,10 @@ suite("reading what the Python library wrote", () => {
     const file = await readSafetensors(path);
     const copy = join(dir, "copy.safetensors");
     const names = [...file.entries.keys()].sort().reverse();
-    await writeSafetensors(copy, names.map((name) => [name, file.stored(name)]));
+    await writeSafetensors(
+      copy,
+      names.map((name) => [name, file.stored(name)]),
+    );
     assert.ok((await readFile(copy)).equals(await readFile(path)));
   });
 
@@ -80,8 +85,12 @@ suite("writing", () => {
   test("arrays come back", async () => {
     const path = join(dir, "back.safetensors");
     const x = NdArray.float32([2, 2], [1, -2, 3.5, 0]);
-    const names = ["x", "1", "ü\"quoted\"", "__proto__"];
-    await writeSafetensors(path, names.map((name) => [name, x]), { metadata: {} });
+    const names = ["x", "1", 'ü"quoted"', "__proto__"];
+    await writeSafetensors(
+      path,
+      names.map((name) => [name, x]),
+      { metadata: {} },
+    );
     const file = await readSafetensors(path);
     assert.deepEqual([...file.entries.keys()].sort(), [...names].sort());
     for (const name of names) assert.deepEqual([...file.array(name).data], [1, -2, 3.5, 0]);
@@ -89,7 +98,13 @@ suite("writing", () => {
 
   test("two tensors of one name", async () => {
     const x = NdArray.float32([1], [1]);
-    await assert.rejects(writeSafetensors(join(dir, "twice"), [["x", x], ["x", x]]), /two tensors are called "x"/);
+    await assert.rejects(
+      writeSafetensors(join(dir, "twice"), [
+        ["x", x],
+        ["x", x],
+      ]),
+      /two tensors are called "x"/,
+    );
   });
 
   test("a folder that cannot be made", async () => {
@@ -138,15 +153,24 @@ suite("damaged files", () => {
 
   test("entries that do not fit", async () => {
     await rejects(await fileWith({ x: 3 }, 4), /tensor "x": expected \{dtype, shape, data_offsets\}/);
-    await rejects(await fileWith({ x: { dtype: "Q4", shape: [1], data_offsets: [0, 4] } }, 4), /tensor "x": unknown dtype "Q4"/);
+    await rejects(
+      await fileWith({ x: { dtype: "Q4", shape: [1], data_offsets: [0, 4] } }, 4),
+      /tensor "x": unknown dtype "Q4"/,
+    );
     await rejects(await fileWith({ x: f32([-1], [0, 4]) }, 4), /tensor "x": shape \[-1\] is not a list of sizes/);
     await rejects(await fileWith({ x: f32([1], [4]) }, 4), /tensor "x": data_offsets \[4\] are not \[begin, end\]/);
-    await rejects(await fileWith({ x: f32([2], [0, 4]) }, 4), /tensor "x": F32\[2\] takes 8 bytes, data_offsets hold 4/);
+    await rejects(
+      await fileWith({ x: f32([2], [0, 4]) }, 4),
+      /tensor "x": F32\[2\] takes 8 bytes, data_offsets hold 4/,
+    );
   });
 
   test("gaps, overlaps, duplicates", async () => {
     await rejects(await fileWith({ x: f32([1], [4, 8]) }, 8), /tensor "x" leaves a gap before it/);
-    await rejects(await fileWith({ x: f32([2], [0, 8]), y: f32([1], [4, 8]) }, 8), /tensor "y" overlaps the tensor before it/);
+    await rejects(
+      await fileWith({ x: f32([2], [0, 8]), y: f32([1], [4, 8]) }, 8),
+      /tensor "y" overlaps the tensor before it/,
+    );
     const entry = JSON.stringify(f32([1], [0, 4]));
     await rejects(await fileWith(`{"x":${entry},"x":${entry}}`, 4), /tensor "x" is listed twice/);
   });

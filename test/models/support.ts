@@ -24,7 +24,7 @@ import {
 import { type Cache, loadModel, type Model, readSafetensors } from "../../src/models/index.ts";
 
 export const goldenDir = join(packageRoot(), "test", "golden");
-export const assetsDir = process.env["PLINTH_ASSETS"] ?? join(packageRoot(), "..", "shared", "assets");
+export const assetsDir = process.env.PLINTH_ASSETS ?? join(packageRoot(), "..", "shared", "assets");
 
 /** Both backends; one that this machine cannot run carries the reason. */
 export const backends: readonly { name: string; backend?: Backend; skip: string | false }[] = (
@@ -92,9 +92,16 @@ export async function adamwLosses(
   const specs = family.parameters(config);
   type Flat = Record<string, Tensor>;
   const step = jit(
-    (state: { params: Flat; m: Flat; v: Flat }, inputs: { tokens: Tensor; targets: Tensor }, bias: [Tensor, Tensor]) => {
+    (
+      state: { params: Flat; m: Flat; v: Flat },
+      inputs: { tokens: Tensor; targets: Tensor },
+      bias: [Tensor, Tensor],
+    ) => {
       const { value, grads } = valueAndGrad((flat: Flat) =>
-        meanLoss(family.forward(unflatten(Object.entries(flat)), { tokens: inputs.tokens }, config).logits, inputs.targets),
+        meanLoss(
+          family.forward(unflatten(Object.entries(flat)), { tokens: inputs.tokens }, config).logits,
+          inputs.targets,
+        ),
       )(state.params);
       const squares = Object.values(grads).map((g) => sum(square(g)));
       const norm = sqrt(squares.reduce((a, b) => add(a, b)));
@@ -137,7 +144,8 @@ export async function logitsOf(
 ): Promise<NdArray> {
   type Inputs = { tokens: Tensor; segments?: Tensor; positions?: Tensor };
   const forward = jit(
-    (tree: Record<string, Tensor>, inputs: Inputs) => family.forward(unflatten(Object.entries(tree)), inputs, config).logits,
+    (tree: Record<string, Tensor>, inputs: Inputs) =>
+      family.forward(unflatten(Object.entries(tree)), inputs, config).logits,
     { backend },
   );
   return forward(Object.fromEntries(params), inputs);
@@ -161,7 +169,9 @@ export async function decodeGreedily(
     { backend, donate: [1] },
   );
   const shapes = family.cacheShape(config, B, T + steps);
-  let cache = Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, NdArray.zeros("float32", shape)]));
+  let cache = Object.fromEntries(
+    Object.entries(shapes).map(([name, shape]) => [name, NdArray.zeros("float32", shape)]),
+  );
   let tokens = prompt;
   const logits = new Float32Array(B * steps * vocab);
   const ids = new Int32Array(B * steps);
@@ -176,7 +186,10 @@ export async function decodeGreedily(
       logits.set(row, (b * steps + i) * vocab);
       ids[b * steps + i] = row.indexOf(Math.max(...row));
     }
-    tokens = NdArray.int32([B, 1], Array.from({ length: B }, (_, b) => ids[b * steps + i] as number));
+    tokens = NdArray.int32(
+      [B, 1],
+      Array.from({ length: B }, (_, b) => ids[b * steps + i] as number),
+    );
   }
   return { ids, logits: NdArray.float32([B, steps, vocab], logits) };
 }

@@ -78,7 +78,9 @@ export function parseHeader(buffer: ArrayBuffer, path: string): SafetensorsHeade
     return fail(`truncated in tensor "${name}": expected ${dataStart + position} bytes, got ${fileBytes}`);
   }
   if (dataBytes > position) {
-    return fail(`${dataBytes - position} bytes after the last tensor: expected ${dataStart + position}, got ${fileBytes}`);
+    return fail(
+      `${dataBytes - position} bytes after the last tensor: expected ${dataStart + position}, got ${fileBytes}`,
+    );
   }
   return { metadata: metadata as Record<string, string>, entries: new Map(entries), dataStart };
 }
@@ -90,7 +92,10 @@ function parseJson(bytes: Uint8Array, fail: (problem: string, fix?: string) => n
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
     json = JSON.parse(text);
   } catch (error) {
-    return fail(`the header is not JSON (${(error as Error).message})`, "this is not a safetensors file, or it is damaged");
+    return fail(
+      `the header is not JSON (${(error as Error).message})`,
+      "this is not a safetensors file, or it is damaged",
+    );
   }
   if (!isObject(json)) return fail("the header is not a JSON object", "this is not a safetensors file");
   const twice = firstDuplicate(topLevelKeys(text));
@@ -111,7 +116,9 @@ function parseEntry(name: string, value: unknown, fail: (problem: string) => nev
   const [begin, end] = offsets as [number, number];
   const expected = sizeOf(shape) * safetensorsDTypes[dtype as SafetensorsDType];
   if (end - begin !== expected) {
-    return fail(`tensor "${name}": ${dtype}${formatShape(shape)} takes ${expected} bytes, data_offsets hold ${end - begin}`);
+    return fail(
+      `tensor "${name}": ${dtype}${formatShape(shape)} takes ${expected} bytes, data_offsets hold ${end - begin}`,
+    );
   }
   return { dtype: dtype as SafetensorsDType, shape, begin, end };
 }

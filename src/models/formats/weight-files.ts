@@ -23,9 +23,12 @@ export async function openWeights(dir: string): Promise<WeightFiles> {
   const index = join(dir, indexFile);
   if (!existsSync(index)) {
     const pickled = existsSync(join(dir, "pytorch_model.bin"));
+    const why = pickled ? "; pytorch_model.bin is not read, because loading it can run code" : "";
     throw new PlinthError(
-      `${dir}: no weights (${singleFile} or ${indexFile})${pickled ? "; pytorch_model.bin is not read, because loading it can run code" : ""}`,
-      pickled ? "convert it with save_pretrained(..., safe_serialization=True)" : "download the weights into this folder",
+      `${dir}: no weights (${singleFile} or ${indexFile})${why}`,
+      pickled
+        ? "convert it with save_pretrained(..., safe_serialization=True)"
+        : "download the weights into this folder",
     );
   }
   const indexText = await readFile(index, "utf8").catch((error: unknown) => {

@@ -1,5 +1,6 @@
 import {
   attention,
+  broadcastTo,
   cacheUpdate,
   dropout,
   equal,
@@ -14,7 +15,6 @@ import {
   softmax,
   type Tensor,
   transpose,
-  broadcastTo,
   zeros,
 } from "../../engine/index.ts";
 import type { Cache, ForwardInputs } from "../family.ts";

@@ -1,3 +1,4 @@
+import { PlinthError } from "../../base/index.ts";
 import { add, broadcastTo, dropout, expandDims, gather, iota, mul, reshape, type Tensor } from "../../engine/index.ts";
 import type { ForwardContext, ForwardInputs, ModelConfig } from "../family.ts";
 import type { DropoutSite } from "./attention.ts";
@@ -8,19 +9,21 @@ import type { DropoutSite } from "./attention.ts";
  */
 export function checkInputs(inputs: ForwardInputs, config: ModelConfig, limitKey: string): void {
   const { tokens, cache, segments } = inputs;
+  const { modelType, contextLength } = config;
   if (tokens.rank !== 2) {
-    throw new Error(`${config.modelType}: expected tokens[B,T], got rank ${tokens.rank}. Fix: reshape the tokens.`);
+    throw new PlinthError(`${modelType}: expected tokens[B,T], got rank ${tokens.rank}`, "reshape the tokens");
   }
   const cacheLength = cache === undefined ? 0 : Math.max(0, ...Object.values(cache).map((t) => t.shape[1] as number));
   const length = Math.max(tokens.shape[1] as number, cacheLength);
-  if (length > config.contextLength) {
+  if (length > contextLength) {
     const what = cacheLength === length ? "cache" : "sequence";
-    throw new Error(
-      `${config.modelType}: expected a ${what} of at most ${config.contextLength} tokens (${limitKey}), got ${length}. Fix: shorten or split the text, or use a model with a longer context.`,
+    throw new PlinthError(
+      `${modelType}: expected a ${what} of at most ${contextLength} tokens (${limitKey}), got ${length}`,
+      "shorten or split the text, or use a model with a longer context",
     );
   }
   if (cache !== undefined && segments !== undefined) {
-    throw new Error(`${config.modelType}: expected segments or a cache, got both. Fix: decode one document per row.`);
+    throw new PlinthError(`${modelType}: expected segments or a cache, got both`, "decode one document per row");
   }
 }
 

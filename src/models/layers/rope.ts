@@ -31,14 +31,20 @@ export function parseRope(keys: RopeKeys): { theta: number; scaling: RopeScaling
   const key = keys.rope_parameters === undefined || keys.rope_parameters === null ? "rope_scaling" : "rope_parameters";
   const source = keys[key] ?? {};
   if (typeof source !== "object" || Array.isArray(source)) {
-    throw new PlinthError(`config.json: ${key}: expected an object, got ${JSON.stringify(source)}`, "correct config.json");
+    throw new PlinthError(
+      `config.json: ${key}: expected an object, got ${JSON.stringify(source)}`,
+      "correct config.json",
+    );
   }
   const { rope_theta: inner, type, partial_rotary_factor: share = 1, ...rest } = source as Record<string, unknown>;
   const theta = inner ?? keys.rope_theta ?? 10000;
   if (typeof theta !== "number" || !(theta > 0)) {
-    throw new PlinthError(`config.json: rope_theta: expected a positive number, got ${JSON.stringify(theta)}`, "correct it");
+    throw new PlinthError(
+      `config.json: rope_theta: expected a positive number, got ${JSON.stringify(theta)}`,
+      "correct it",
+    );
   }
-  const kind = rest["rope_type"] ?? type ?? "default";
+  const kind = rest.rope_type ?? type ?? "default";
   if (typeof kind !== "string" || !ropeTypes.includes(kind)) {
     throw new PlinthError(
       `config.json: ${key}: rope_type ${JSON.stringify(kind)} is not implemented`,
