@@ -116,6 +116,22 @@ suite("saving what changed", () => {
     assert.equal((await loadModel(dir)).params.size, model.params.size);
   });
 
+  test("over the very files that the weights are mapped from", async () => {
+    const dir = await copyOf("llama-bf16-sharded");
+    const names = (await readdir(dir)).sort();
+    const before = await Promise.all(names.map((name) => readFile(join(dir, name))));
+    const model = await loadModel(dir);
+    await saveModel(model, dir);
+    await saveModel(model, dir, { maxShardBytes: 1e6 });
+    assert.deepEqual((await readdir(dir)).sort(), ["config.json", "model.safetensors"]);
+    await saveModel(model, dir);
+    assert.deepEqual((await readdir(dir)).sort(), names);
+    const after = await Promise.all(names.map((name) => readFile(join(dir, name))));
+    after.forEach((bytes, i) => {
+      assert.ok(bytes.equals(before[i] as Buffer), names[i]);
+    });
+  });
+
   test("parameters that are not the model's", async () => {
     const model = await loadModel(join(goldenDir, "gpt2"));
     const params = new Map(model.params);
