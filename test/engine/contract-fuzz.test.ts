@@ -17,7 +17,8 @@ import * as ops from "../../src/engine/ops/index.ts";
 import { HostRandom } from "../../src/engine/random.ts";
 import { assertClose, generate, runOn, toOracle } from "./contract-support.ts";
 
-const graphs = 150;
+/** More for a long run: PLINTH_FUZZ_GRAPHS=5000. */
+const graphs = Number(process.env["PLINTH_FUZZ_GRAPHS"] ?? 100);
 const nodesPerGraph = 24;
 
 /** A random program of elementwise ops, views, reductions, products and composites whose values stay moderate. */
@@ -133,7 +134,7 @@ function randomGraph(seed: number): { graph: Graph; arrays: NdArray[]; valueCoun
     inputs,
     inputNames: inputs.map((_, i) => `x${i}`),
     outputs: [...outputs, ...gradients],
-    donated: new Set(),
+    donated: new Set(inputs.flatMap((_, i) => (random.int(2) === 0 ? [i] : []))),
   };
   return { graph, arrays, valueCount: outputs.length };
 }

@@ -128,9 +128,9 @@ function unmoved(t: Tensor): Tensor {
   );
 }
 
-/** Runs a case on a backend and gives its outputs as doubles. */
+/** Runs a graph on a backend, on copies of the arrays, so that donated ones survive. */
 export async function runOn(backend: Backend, { graph, arrays }: Pick<Case, "graph" | "arrays">): Promise<NdArray[]> {
-  return backend.compile(graph).run(arrays);
+  return backend.compile(graph).run(arrays.map((a) => new NdArray(a.dtype, a.shape, a.data.slice())));
 }
 
 /** Asserts |actual - expected| <= tolerance * max(1, |expected|, `scale`) for every element. */

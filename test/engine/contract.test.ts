@@ -102,22 +102,32 @@ describe("native backend", { skip: native === undefined ? "the native engine is 
   }
 });
 
-/** Values and gradients of every sample, from row-major and from strided inputs, against the oracle. */
+/** Values and gradients of every sample against the oracle: from row-major, strided and donated inputs. */
 async function checkBackend(op: OpDef, backend: Backend): Promise<void> {
+  const mayReuse = op.lower.kind === "kernel" && op.lower.inPlace !== undefined;
   for (const sample of op.samples) {
     for (const strided of [false, true]) {
       const built = buildCase(op, sample, { strided });
       const what = `${op.name}, ${sample.name}${strided ? ", strided" : ""}`;
       const expected = evaluateOracle(built.graph.inputs, built.arrays.map(toOracle), built.graph.outputs);
-      const actual = await runOn(backend, { ...built, graph: simplify(built.graph) });
       const tolerance = sample.tolerance ?? 1e-5;
-      actual.forEach((array, i) => {
-        const e = expected[i]?.data ?? new Float64Array();
-        const isGradient = i >= built.valueCount;
-        const largest = isGradient ? e.reduce((m, v) => Math.max(m, Math.abs(v)), 0) : 1;
-        const part = isGradient ? `gradient of input ${built.gradientOf[i - built.valueCount]}` : `output ${i}`;
-        assertClose(decodeFloat64(array.dtype, array.data), e, tolerance, `${what}, ${part}`, largest);
-      });
+      const compare = (actual: readonly NdArray[], how: string): void => {
+        actual.forEach((array, i) => {
+          const e = expected[i]?.data ?? new Float64Array();
+          const isGradient = i >= built.valueCount;
+          const largest = isGradient ? e.reduce((m, v) => Math.max(m, Math.abs(v)), 0) : 1;
+          const part = isGradient ? `gradient of input ${built.gradientOf[i - built.valueCount]}` : `output ${i}`;
+          assertClose(decodeFloat64(array.dtype, array.data), e, tolerance, `${what}${how}, ${part}`, largest);
+        });
+      };
+      compare(await runOn(backend, { ...built, graph: simplify(built.graph) }), "");
+      if (!mayReuse) continue;
+      const donated = new Set(built.arrays.keys());
+      const valuesOnly = built.graph.outputs.slice(0, built.valueCount);
+      for (const outputs of [built.graph.outputs, valuesOnly]) {
+        const graph = simplify({ ...built.graph, outputs, donated });
+        compare(await runOn(backend, { ...built, graph }), ", donated");
+      }
     }
   }
 }

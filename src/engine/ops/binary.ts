@@ -12,7 +12,7 @@ export const maximumOp = defineElementwise({
   opcode: "max",
   intOpcode: "imax",
   evaluate: (a, b) => Math.max(a, b),
-  evaluateInt: Math.max,
+  evaluateInt: (a, b) => Math.max(a, b),
   gradient: binaryGradient((dy, a, b) => [() => select(lessEqual(b, a), dy, 0), () => select(lessEqual(b, a), 0, dy)]),
   samples: binarySamples({ dtypes: ["float32", "int32"] }),
 });
@@ -23,7 +23,7 @@ export const minimumOp = defineElementwise({
   opcode: "min",
   intOpcode: "imin",
   evaluate: (a, b) => Math.min(a, b),
-  evaluateInt: Math.min,
+  evaluateInt: (a, b) => Math.min(a, b),
   gradient: binaryGradient((dy, a, b) => [() => select(lessEqual(a, b), dy, 0), () => select(lessEqual(a, b), 0, dy)]),
   samples: binarySamples({ dtypes: ["float32", "int32"] }),
 });
