@@ -1,5 +1,7 @@
 // New rows into a cache, in place, at a position known only when the program runs. Contract: KERNELS.md ("cache_update").
 #include <algorithm>
+#include <cstring>
+#include <string>
 
 #include "../kernel.h"
 

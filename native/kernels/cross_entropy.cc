@@ -1,6 +1,8 @@
 // Negative log-likelihood of integer targets under softmax(logits), and its gradient. Contracts: KERNELS.md
 // ("cross_entropy", "cross_entropy_grad").
 #include <algorithm>
+#include <cstring>
+#include <string>
 #include <cmath>
 
 #include "../kernel.h"

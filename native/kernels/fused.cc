@@ -1,6 +1,8 @@
 // Elementwise chains with broadcast operands and trailing reductions: bytecode run over blocks that stay in the first-level
 // cache, one vector loop per instruction. Contract: KERNELS.md ("fused", "Fused bytecode").
 #include <algorithm>
+#include <cstring>
+#include <string>
 #include <limits>
 #include <vector>
 
@@ -52,14 +54,17 @@ struct Plan {
 };
 
 bool overlaps(const Tensor& a, const Tensor& b) {
-  const auto extent = [](const Tensor& t) {
-    int64_t last = 0;
-    for (int i = 0; i < t.rank; i++) last += (t.shape[i] - 1) * t.strides[i];
-    return (last + 1) * bytesOf(t.dtype);
+  struct Range {
+    const char *begin, *end;
+    explicit Range(const Tensor& t) : begin(t.as<char>()), end(begin + bytesOf(t.dtype)) {
+      for (int i = 0; i < t.rank; i++) {
+        const int64_t reach = (t.shape[i] - 1) * t.strides[i] * bytesOf(t.dtype);
+        (reach < 0 ? begin : end) += reach;
+      }
+    }
   };
-  const char* p = a.as<char>();
-  const char* q = b.as<char>();
-  return p < q + extent(b) && q < p + extent(a);
+  const Range p(a), q(b);
+  return p.begin < q.end && q.begin < p.end;
 }
 
 // Renames registers to one buffer per value, hoists constants and scalars out of the block loop, and lets the producer

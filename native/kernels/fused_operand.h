@@ -2,9 +2,11 @@
 // iteration order, and writing a run back in the output's element type.
 #pragma once
 #include <algorithm>
+#include <cstring>
 
 #include "../simd.h"
 #include "../tensor.h"
+#include "element.h"
 
 namespace plinth {
 
@@ -141,7 +143,7 @@ inline void storeBlock(const Tensor& out, int64_t begin, int64_t n, const float*
       if (isInt) {
         std::memmove(out.as<int32_t>() + begin, from, static_cast<size_t>(n) * 4);
       } else {
-        for (int64_t i = 0; i < n; i++) out.as<int32_t>()[begin + i] = static_cast<int32_t>(from[i]);
+        for (int64_t i = 0; i < n; i++) out.as<int32_t>()[begin + i] = convert<int32_t>(from[i]);
       }
       return;
     case DType::BFloat16:

@@ -1,5 +1,7 @@
 // One vector loop per opcode of the fused kernel, over blocks of 32-bit lanes (float32, or int32 in the same bytes).
 #pragma once
+#include <cstring>
+
 #include "../opcodes.h"
 #include "../simd_math.h"
 #include "runs.h"
@@ -43,6 +45,13 @@ inline int32_t divide(int32_t a, int32_t b) {
   return b == -1 ? static_cast<int32_t>(0u - static_cast<uint32_t>(a)) : a / b;
 }
 inline int32_t remainder(int32_t a, int32_t b) { return b == 0 || b == -1 ? 0 : a % b; }
+
+// Towards zero; out of range to the nearest integer there is, NaN to 0.
+inline I32 clampedInt(F32 x) {
+  const I32 whole = select(lessEqual(splat(2147483648.0f), x), splatInt(INT32_MAX),
+                           select(less(x, splat(-2147483648.0f)), splatInt(INT32_MIN), truncate(x)));
+  return select(notEqual(x, x), splatInt(0), whole);
+}
 
 template <typename F>
 inline void integerScalar(float* to, const float* a, const float* b, int64_t n, F&& f) {
@@ -119,7 +128,7 @@ inline void runOpcode(Opcode op, float* to, const float* a, const float* b, cons
       return binary(to, a, b, n, [](F32 x, F32 y) { return oneWhere(!greater(bitsOf(x), bitsOf(y))); });
     case O::op_ieq: return binary(to, a, b, n, [](F32 x, F32 y) { return oneWhere(equal(bitsOf(x), bitsOf(y))); });
     case O::op_int_to_float: return unary(to, a, n, [](F32 x) { return toFloat(bitsOf(x)); });
-    case O::op_float_to_int: return unary(to, a, n, [](F32 x) { return floatOf(truncate(x)); });
+    case O::op_float_to_int: return unary(to, a, n, [](F32 x) { return floatOf(fused_loops::clampedInt(x)); });
     case O::op_load:
     case O::op_load_int:
     case O::op_const:

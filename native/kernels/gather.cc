@@ -1,5 +1,7 @@
 // Rows of a table by id, and the sum of rows back into a table. Contracts: KERNELS.md ("gather", "scatter_add").
 #include <algorithm>
+#include <cstring>
+#include <string>
 
 #include "../kernel.h"
 #include "../simd.h"

@@ -1,6 +1,7 @@
 // Layer norm (Ba et al. 2016) and RMS norm (Zhang & Sennrich 2019) with their gradients. Contracts: KERNELS.md.
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "../kernel.h"
 #include "runs.h"

@@ -1,6 +1,8 @@
 // Counter-based random numbers: Philox 4x32-10 (Salmon et al. 2011). Contracts: KERNELS.md ("random_bits",
 // "random_uniform", "fold_key").
 #include <algorithm>
+#include <cstring>
+#include <string>
 
 #include "../kernel.h"
 

@@ -1,6 +1,7 @@
 // Sum or maximum over any axes. Contract: KERNELS.md ("reduce"). The innermost loop runs along whichever axis is contiguous:
 // a reduced one (rows) or a kept one (columns, as for bias gradients).
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "../kernel.h"
@@ -131,7 +132,7 @@ void columnBlock(const Problem& p, const float* x, int64_t first, int64_t rows, 
   for (; r < rows; r++) joinRow(p.isMax, acc, address(r), columns);
 }
 
-// Inner axis kept: blocks of columns, chunks of rows; the chunks' partials are joined in order.
+// Inner axis kept: blocks of columns, chunks of rows; the chunks' partials are joined in a fixed tree.
 void reduceColumns(const Problem& p, ThreadPool& pool) {
   const int64_t outer = p.kept.size(), rows = p.reduced.size(), columns = p.inner.size;
   const int64_t chunks = (rows + kRowChunk - 1) / kRowChunk;
@@ -150,7 +151,11 @@ void reduceColumns(const Problem& p, ThreadPool& pool) {
   pool.parallelRange(outer, std::max<int64_t>(1, 16384 / (chunks * columns)), [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; o++) {
       float* acc = partial + o * chunks * columns;
-      for (int64_t c = 1; c < chunks; c++) joinRow(p.isMax, acc, acc + c * columns, columns);
+      for (int64_t step = 1; step < chunks; step *= 2) {  // in pairs: the rounding error grows with the logarithm only
+        for (int64_t c = 0; c + step < chunks; c += 2 * step) {
+          joinRow(p.isMax, acc + c * columns, acc + (c + step) * columns, columns);
+        }
+      }
       float* out = p.out + p.kept.at(o).outStride;
       for (int64_t i = 0; i < columns; i++) out[i * p.inner.outStride] = acc[i];
     }
