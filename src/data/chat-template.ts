@@ -22,7 +22,10 @@ export interface ChatOptions {
 export interface RenderedChat {
   readonly text: string;
   readonly ids: Int32Array;
-  /** 1 for the tokens that the assistant says, the token that ends its turn included; 0 elsewhere. */
+  /**
+   * 1 for the tokens that the assistant says, the token that ends its turn included; 0 elsewhere. All 0 with
+   * `addGenerationPrompt`: such a text is there to be continued, not to be learnt.
+   */
   readonly lossMask: Uint8Array;
 }
 
@@ -48,20 +51,18 @@ export class ChatTemplate {
   /**
    * Renders and encodes messages. What the assistant says is found by `{% generation %}` marks where the template has
    * them; else by rendering the conversation up to each of its turns; else, for templates whose past turns change as
-   * the conversation grows, by looking for the message's content. Throws PlinthError when the tokenizer has no template,
-   * the template refuses the messages, or a turn cannot be found.
+   * the conversation grows, by what changes when the message's content does. Throws PlinthError when the tokenizer has
+   * no template, the template refuses the messages, or leaves a turn out.
    */
   async apply(messages: readonly ChatMessage[], options: ChatOptions): Promise<RenderedChat> {
     const source = this.#source(options.template ?? "default");
     const marker = randomBytes(8).toString("hex");
     const marked = markGeneration(source, marker);
-    let text: string;
-    let spans: Span[];
-    if (marked !== undefined) {
-      ({ text, spans } = readMarks(this.#render(marked, messages, options), marker));
-    } else {
-      text = this.#render(source, messages, options);
-      spans = this.#findTurns(source, text, messages, options);
+    let text = this.#render(source, messages, options);
+    let spans: Span[] = [];
+    if (options.addGenerationPrompt !== true) {
+      if (marked === undefined) spans = this.#findTurns(source, text, messages, options);
+      else ({ text, spans } = readMarks(this.#render(marked, messages, options), marker));
     }
     const { ids, offsets } = await this.#tokenizer.encodeWithOffsets(text);
     return { text, ids, lossMask: this.#mask(ids, offsets, spans) };
@@ -109,21 +110,18 @@ export class ChatTemplate {
 
   #findTurns(source: string, text: string, messages: readonly ChatMessage[], options: ChatOptions): Span[] {
     const spans: Span[] = [];
-    let cursor = 0;
     for (const [i, message] of messages.entries()) {
+      if (message.role !== "assistant") continue;
       const found =
-        message.role === "assistant"
-          ? (this.#turnByPrefix(source, text, messages.slice(0, i + 1), options) ?? turnByContent(text, message, cursor))
-          : turnByContent(text, message, cursor);
+        this.#turnByPrefix(source, text, messages.slice(0, i + 1), options) ??
+        this.#turnByChange(source, text, { messages, index: i }, options);
       if (found === undefined) {
-        if (message.role !== "assistant") continue; // a template may rewrite what others say
         throw new PlinthError(
-          `message ${i + 1} (assistant) cannot be found in what the chat template makes of it`,
+          `the chat template leaves out message ${i + 1} (assistant)`,
           "put {% generation %} and {% endgeneration %} around the assistant's words in the template",
         );
       }
-      if (message.role === "assistant") spans.push(found);
-      cursor = found[1];
+      spans.push(found);
     }
     return spans;
   }
@@ -131,39 +129,55 @@ export class ChatTemplate {
   /** The turn as what rendering with it adds to rendering up to it; undefined when the renderings do not nest. */
   #turnByPrefix(source: string, text: string, upTo: readonly ChatMessage[], options: ChatOptions): Span | undefined {
     try {
-      const before = this.#render(source, upTo.slice(0, -1), { ...options, addGenerationPrompt: true });
-      const after = this.#render(source, upTo, { ...options, addGenerationPrompt: false });
-      if (after.startsWith(before) && text.startsWith(after)) return [before.length, after.length];
+      const render = (messages: readonly ChatMessage[], addGenerationPrompt: boolean) =>
+        this.#render(source, messages, { ...options, addGenerationPrompt });
+      const earlier = upTo.slice(0, -1);
+      const before = render(earlier, true);
+      const after = render(upTo, false);
+      if (!after.startsWith(before) || !text.startsWith(after) || after.length === before.length) return undefined;
+      // A template without a generation prompt: the turn's heading is the template's, so it begins where its content does.
+      const heading = render(earlier, false) === before;
+      const start = heading ? this.#turnByChange(source, text, { messages: upTo, index: earlier.length }, options)?.[0] : undefined;
+      return [start ?? before.length, after.length];
     } catch {
-      // the template does not render a part of a conversation
+      return undefined; // the template does not render a part of a conversation
     }
-    return undefined;
+  }
+
+  /** The turn as the part of the text that changes when the message's content does. */
+  #turnByChange(
+    source: string,
+    text: string,
+    { messages, index }: { readonly messages: readonly ChatMessage[]; readonly index: number },
+    options: ChatOptions,
+  ): Span | undefined {
+    const stranger = "\uE000"; // private use: no text begins or ends with it
+    const changed = messages.map((message, i) => (i === index ? { ...message, content: stranger } : message));
+    const other = this.#render(source, changed, options);
+    if (!other.includes(stranger)) return undefined;
+    const shortest = Math.min(text.length, other.length);
+    let start = 0;
+    while (start < shortest && text[start] === other[start]) start++;
+    let same = 0;
+    while (same < shortest - start && text.at(-1 - same) === other.at(-1 - same)) same++;
+    return [start, text.length - same];
   }
 
   #mask(ids: Int32Array, offsets: readonly Span[], spans: readonly Span[]): Uint8Array {
     const special = new Set(this.#tokenizer.specialTokens.values());
     const mask = new Uint8Array(ids.length);
     for (const [start, end] of spans) {
-      const inside = [...ids.keys()].filter((i) => (offsets[i] as Span)[0] < end && (offsets[i] as Span)[1] > start);
-      const first = inside[0];
-      if (first === undefined) continue;
-      let last = inside.at(-1) as number;
-      const stop = inside.findLast((i) => special.has(ids[i] as number));
-      if (stop !== undefined) last = stop; // a template's line break after the stop token is not said by the assistant
-      else if (special.has(ids[last + 1] as number)) last++;
-      mask.fill(1, first, last + 1);
+      let first = offsets.findIndex(([, tokenEnd]) => tokenEnd > start);
+      if (first === -1) first = ids.length;
+      let past = first;
+      while (past < ids.length && (offsets[past] as Span)[0] < end) past++;
+      const stop = ids.subarray(first, past).findLastIndex((id) => special.has(id));
+      if (stop !== -1) past = first + stop + 1; // a line break after the stop token is the template's, not the assistant's
+      else if (special.has(ids[past] as number)) past++;
+      mask.fill(1, first, past);
     }
     return mask;
   }
-}
-
-/** The message's content, searched from the cursor; templates may trim it. */
-function turnByContent(text: string, message: ChatMessage, cursor: number): Span | undefined {
-  if (typeof message.content !== "string") return undefined;
-  const content = [message.content, message.content.trim()].find((candidate) => text.includes(candidate, cursor));
-  if (content === undefined) return undefined;
-  const start = text.indexOf(content, cursor);
-  return [start, start + content.length];
 }
 
 /** The template with its `{% generation %}` tags replaced by printed marks; undefined when it has none. */

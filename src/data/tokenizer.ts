@@ -66,7 +66,7 @@ export class Tokenizer {
   /** Encodes on all cores. Throws PlinthError when a text has a character that the vocabulary cannot express. */
   async encodeBatch(texts: readonly string[], options: EncodeOptions = {}): Promise<Int32Array[]> {
     const native = options.literal === true ? this.#literalNative() : this.#native;
-    for (const text of texts) this.#checkCharacters(text);
+    for (const text of texts) this.#checkCharacters(text, options.literal ?? false);
     const ids: Int32Array[] = [];
     for (let start = 0; start < texts.length; ) {
       let end = start;
@@ -80,7 +80,7 @@ export class Tokenizer {
 
   /** Encodes with the span of each token in UTF-16 units of the text. */
   async encodeWithOffsets(text: string): Promise<{ ids: Int32Array; offsets: readonly (readonly [number, number])[] }> {
-    this.#checkCharacters(text);
+    this.#checkCharacters(text, false);
     const encoding: Encoding = await this.#native.encode(text, null, { addSpecialTokens: false });
     const units = new Uint32Array(text.length + 1);
     let points = 0;
@@ -158,14 +158,15 @@ export class Tokenizer {
   }
 
   /** A character vocabulary without an unknown token would drop characters without a word. */
-  #checkCharacters(text: string): void {
+  #checkCharacters(text: string, literal: boolean): void {
     const { type, vocab, unk_token, byte_fallback } = this.json.model;
     if (type !== "BPE" || (unk_token ?? null) !== null || byte_fallback === true) return;
-    if (this.json.pre_tokenizer !== null || this.json.normalizer !== null) return;
+    if ((this.json.pre_tokenizer ?? null) !== null || (this.json.normalizer ?? null) !== null) return;
     this.#characters ??= new Set(Object.keys(vocab).filter((token) => [...token].length === 1));
-    const known = this.#characters;
-    for (const character of text) {
-      if (known.has(character) || this.specialTokens.size > 0) continue;
+    let plain = text;
+    if (!literal) for (const token of this.specialTokens.keys()) plain = plain.replaceAll(token, "");
+    for (const character of plain) {
+      if (this.#characters.has(character)) continue;
       throw new PlinthError(
         `the character ${JSON.stringify(character)} is not in the vocabulary of ${this.vocabSize} characters`,
         "remove it from the text, or train the tokenizer on text that has it",
