@@ -27,5 +27,5 @@ export * as layers from "./layers/index.ts";
 export { callModule, linear, MODULE_WRAP, type Module, type ModuleWrap } from "./layers/index.ts";
 export { type LlamaConfig, llama } from "./llama.ts";
 export { checkVocabulary, loadModel } from "./load.ts";
-export { countParameters, initModel, type Model, modelDType, paramsTree } from "./model.ts";
+export { castParams, countParameters, initModel, type Model, modelDType, paramsTree } from "./model.ts";
 export { type SaveOptions, saveModel } from "./save.ts";

@@ -1,5 +1,5 @@
 import type { Tokenizer } from "../data/index.ts";
-import { type DType, type NdArray, type Tree, unflatten } from "../engine/index.ts";
+import { type DType, decodeFloat32, encodeHost, NdArray, type Tree, unflatten } from "../engine/index.ts";
 import type { ModelConfig, ModelFamily } from "./family.ts";
 import type { CheckpointSource } from "./formats/checkpoint-source.ts";
 import { initParameters } from "./init.ts";
@@ -45,4 +45,18 @@ export function countParameters(model: Model): number {
 export function modelDType(model: Model): DType | undefined {
   const types = new Set([...model.params.values()].map((array) => array.dtype));
   return types.size === 1 ? [...types][0] : undefined;
+}
+
+/**
+ * The weights in another floating element type; arrays that have it already are shared, not copied. Training wants
+ * float32: a step smaller than half a unit in the last place of bfloat16 would be lost.
+ */
+export function castParams(params: ReadonlyMap<string, NdArray>, dtype: DType): Map<string, NdArray> {
+  return new Map([...params].map(([name, array]) => [name, castArray(array, dtype)]));
+}
+
+function castArray(array: NdArray, dtype: DType): NdArray {
+  if (array.dtype === dtype) return array;
+  const wide = decodeFloat32(array.dtype, array.data);
+  return new NdArray(dtype, array.shape, dtype === "float32" ? wide : encodeHost(dtype, wide));
 }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { NdArray } from "../../src/engine/index.ts";
 import {
+  castParams,
   loadModel,
   type Model,
   readSafetensors,
@@ -74,6 +75,22 @@ suite("what the reference wrote", () => {
     assert.deepEqual([...(await types("llama-bf16-sharded"))], ["bfloat16"]);
     assert.deepEqual([...(await types("gpt2-f16-bare"))], ["float16"]);
     assert.deepEqual([...(await types("gpt2"))], ["float32"]);
+  });
+
+  test("widened and narrowed again, the same bits", async () => {
+    for (const [name, dtype] of [
+      ["llama-bf16-sharded", "bfloat16"],
+      ["gpt2-f16-bare", "float16"],
+    ] as const) {
+      const { params } = await loadModel(join(goldenDir, name));
+      const wide = castParams(params, "float32");
+      const narrow = castParams(wide, dtype);
+      for (const [key, array] of params) {
+        assert.equal(wide.get(key)?.dtype, "float32");
+        assert.deepEqual(narrow.get(key)?.data, array.data, key);
+      }
+      assert.equal(castParams(params, dtype).get([...params.keys()][0] as string), [...params.values()][0]);
+    }
   });
 
   test("masks of old checkpoints and the tied copy are kept", async () => {
