@@ -23,16 +23,21 @@ async function largestError(actual: unknown, expected: unknown): Promise<number>
   return worst;
 }
 
-test("a training step agrees with the reference, three steps in a row", async () => {
-  const native = jit(toyStep(small), { donate: [0], backend: createBackend("native") });
-  const reference = jit(toyStep(small), { donate: [0], backend: createBackend("reference") });
-  let [a, tokens, targets, lr] = toyArguments(small);
-  let [b] = toyArguments(small);
-  for (let step = 0; step < 3; step++) {
-    const fromNative = await native(a, tokens, targets, lr);
-    const fromReference = await reference(b, tokens, targets, lr);
-    assert.ok((await largestError(fromNative, fromReference)) < 1e-4);
-    a = fromNative.state;
-    b = fromReference.state;
-  }
-});
+for (const plainAttention of [true, false]) {
+  const name = plainAttention ? "with attention from products and softmax" : "with the attention kernel";
+  test(`a training step ${name} agrees with the reference, three steps in a row`, async () => {
+    const config = { ...small, plainAttention };
+    const native = jit(toyStep(config), { donate: [0], backend: createBackend("native") });
+    const reference = jit(toyStep(config), { donate: [0], backend: createBackend("reference") });
+    let [a, tokens, targets, lr] = toyArguments(config);
+    let [b] = toyArguments(config);
+    for (let step = 0; step < 3; step++) {
+      const fromNative = await native(a, tokens, targets, lr);
+      const fromReference = await reference(b, tokens, targets, lr);
+      const error = await largestError(fromNative, fromReference);
+      assert.ok(error < 1e-4, `step ${step}: ${error}`);
+      a = fromNative.state;
+      b = fromReference.state;
+    }
+  });
+}

@@ -6,20 +6,25 @@ import {
   div,
   gather,
   gelu,
+  greaterEqual,
   iota,
   layerNorm,
   matmul,
   mean,
   minimum,
+  mul,
   NdArray,
   reshape,
+  select,
   type Shape,
+  softmax,
   split,
   sqrt,
   square,
   sum,
   type Tensor,
   type TensorType,
+  transpose,
   valueAndGrad,
   withScope,
 } from "../../src/engine/index.ts";
@@ -32,6 +37,8 @@ export interface ToyConfig {
   readonly vocabulary: number;
   readonly context: number;
   readonly batch: number;
+  /** Attention from products and softmax instead of the op with a kernel of its own. */
+  readonly plainAttention?: boolean;
 }
 
 export type Weights<T> = Record<string, T>;
@@ -64,6 +71,14 @@ export function toyShapes(c: ToyConfig): Record<string, Shape> {
   return { ...shapes, "ln.w": [D], "ln.b": [D] };
 }
 
+function plainAttention(q: Tensor, k: Tensor, v: Tensor): Tensor {
+  const [, T, , K] = q.shape as [number, number, number, number];
+  const [qh, kh, vh] = [q, k, v].map((t) => transpose(t, [0, 2, 1, 3])) as [Tensor, Tensor, Tensor];
+  const scores = mul(matmul(qh, kh, { transposeB: true }), 1 / Math.sqrt(K));
+  const visible = greaterEqual(iota([T, T], { axis: 0 }), iota([T, T], { axis: 1 }));
+  return transpose(matmul(softmax(select(visible, scores, -1e30)), vh), [0, 2, 1, 3]);
+}
+
 /** Logits [B, T, V]. */
 export function toyForward(p: Weights<Tensor>, tokens: Tensor, c: ToyConfig): Tensor {
   const [B, T] = tokens.shape as [number, number];
@@ -78,7 +93,8 @@ export function toyForward(p: Weights<Tensor>, tokens: Tensor, c: ToyConfig): Te
         Tensor,
         Tensor,
       ];
-      const a = reshape(attention(q, k, v, { causal: true }), [B, T, c.width]);
+      const heads = c.plainAttention === true ? plainAttention(q, k, v) : attention(q, k, v, { causal: true });
+      const a = reshape(heads, [B, T, c.width]);
       const y = add(x, add(matmul(a, w(`h${i}.out.w`)), w(`h${i}.out.b`)));
       const n = layerNorm(y, w(`h${i}.ln2.w`), w(`h${i}.ln2.b`), { eps: 1e-5 });
       const up = gelu(add(matmul(n, w(`h${i}.up.w`)), w(`h${i}.up.b`)), { approximate: true });
