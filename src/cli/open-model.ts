@@ -12,11 +12,16 @@ import { listCheckpoints } from "../train/index.ts";
 export async function openModel(path: string, adapterPath?: string): Promise<Model> {
   const folder = await holding(path, "config.json");
   if (folder === undefined && (await holding(path, "adapter_config.json")) !== undefined) {
-    const config = (await readJson(join((await holding(path, "adapter_config.json")) as string, "adapter_config.json"))) as {
+    const config = (await readJson(
+      join((await holding(path, "adapter_config.json")) as string, "adapter_config.json"),
+    )) as {
       base_model_name_or_path?: unknown;
     };
     const base = typeof config.base_model_name_or_path === "string" ? config.base_model_name_or_path : "MODEL";
-    throw new PlinthError(`${path} is an adapter, not a model`, `name the model it was made for: ${base} --adapter ${path}`);
+    throw new PlinthError(
+      `${path} is an adapter, not a model`,
+      `name the model it was made for: ${base} --adapter ${path}`,
+    );
   }
   const model = await loadModel(folder ?? path);
   if (adapterPath === undefined) return model;

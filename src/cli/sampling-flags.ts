@@ -22,12 +22,12 @@ export function readSampling(args: CommandArgs): RequestOptions {
     topP: args.number("top-p"),
     minP: args.number("min-p"),
     repetitionPenalty: args.number("repetition-penalty"),
-    stop: args.strings("stop").map(unescape),
+    stop: args.strings("stop").map(withEscapes),
     seed: args.number("seed"),
   };
 }
 
-function unescape(text: string): string {
+function withEscapes(text: string): string {
   const escapes: Readonly<Record<string, string>> = { n: "\n", t: "\t", r: "\r", "\\": "\\" };
   return text.replaceAll(/\\([ntr\\])/g, (_, letter: string) => escapes[letter] as string);
 }

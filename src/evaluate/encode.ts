@@ -5,7 +5,10 @@ import type { Model } from "../models/index.ts";
 
 export function requireTokenizer(model: Model): Tokenizer {
   if (model.tokenizer !== undefined) return model.tokenizer;
-  throw new PlinthError("the model has no tokenizer.json, and evaluating on text needs it", "put tokenizer.json into the model's folder");
+  throw new PlinthError(
+    "the model has no tokenizer.json, and evaluating on text needs it",
+    "put tokenizer.json into the model's folder",
+  );
 }
 
 /** A continuation and the context before it. */

@@ -15,8 +15,8 @@ export {
   type Task,
   type TaskDefinition,
   type TaskFormat,
-  taskDefinitions,
   type TextItem,
   type TextTask,
+  taskDefinitions,
 } from "./task.ts";
 export { loadJsonlTask } from "./tasks/jsonl.ts";

@@ -28,7 +28,10 @@ export function parseJsonLines(text: string, path: string, firstLine = 1): Line<
       throw new PlinthError(`${where}: not JSON (${(error as Error).message})`, "write one JSON object per line");
     }
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
-      throw new PlinthError(`${where}: expected a JSON object, got ${JSON.stringify(value).slice(0, 40)}`, "write one JSON object per line");
+      throw new PlinthError(
+        `${where}: expected a JSON object, got ${JSON.stringify(value).slice(0, 40)}`,
+        "write one JSON object per line",
+      );
     }
     return [{ value: value as Record<string, unknown>, where }];
   });
@@ -41,6 +44,9 @@ export function parseTsv(text: string, path: string, columns: number): Line<read
     const value = line.replace(/\r$/, "").split("\t");
     const where = `${path}:${i + 1}`;
     if (value.length === columns) return [{ value, where }];
-    throw new PlinthError(`${where}: expected ${columns} columns separated by tabs, got ${value.length}`, "correct the line");
+    throw new PlinthError(
+      `${where}: expected ${columns} columns separated by tabs, got ${value.length}`,
+      "correct the line",
+    );
   });
 }

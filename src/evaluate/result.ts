@@ -33,7 +33,16 @@ export function toResult(name: string, measurement: Measurement, notes: readonly
   const { metric, better, items } = measurement;
   const estimate = ratioEstimate(items);
   const { value, standardError } = measurement.exponential === true ? exponentiate(estimate) : estimate;
-  return { name, metric, value, standardError, count: items.length, better, items, notes: [...notes, ...(measurement.notes ?? [])] };
+  return {
+    name,
+    metric,
+    value,
+    standardError,
+    count: items.length,
+    better,
+    items,
+    notes: [...notes, ...(measurement.notes ?? [])],
+  };
 }
 
 /** Delta method: d exp(r) = exp(r) dr. */

@@ -57,7 +57,8 @@ export function pairedDifference(first: readonly ItemScore[], second: readonly I
   const residuals = [...a].map(([key, unit]) => {
     const pair = b.get(key) ?? { amount: 0, weight: 0 };
     return (
-      (unit.amount - totalA.ratio * unit.weight) / totalA.weight - (pair.amount - totalB.ratio * pair.weight) / totalB.weight
+      (unit.amount - totalA.ratio * unit.weight) / totalA.weight -
+      (pair.amount - totalB.ratio * pair.weight) / totalB.weight
     );
   });
   return { value: totalA.ratio - totalB.ratio, standardError: spread(residuals), units: residuals.length };

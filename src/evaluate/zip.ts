@@ -24,10 +24,12 @@ export function readZip(archive: Buffer, path: string): Map<string, () => Buffer
     at += 46 + nameLength + archive.readUInt16LE(at + 30) + archive.readUInt16LE(at + 32);
     if (name.endsWith("/")) continue;
     files.set(name, () => {
-      if (offset + 30 > archive.length || archive.readUInt32LE(offset) !== 0x04034b50) throw damaged(`${name} is damaged`);
+      if (offset + 30 > archive.length || archive.readUInt32LE(offset) !== 0x04034b50)
+        throw damaged(`${name} is damaged`);
       const start = offset + 30 + archive.readUInt16LE(offset + 26) + archive.readUInt16LE(offset + 28);
       const data = archive.subarray(start, start + size);
-      if (data.length !== size || (method !== 0 && method !== 8)) throw damaged(`${name} is damaged or of an unknown kind`);
+      if (data.length !== size || (method !== 0 && method !== 8))
+        throw damaged(`${name} is damaged or of an unknown kind`);
       try {
         return method === 0 ? data : inflateRawSync(data);
       } catch (error) {

@@ -24,7 +24,10 @@ export async function chatPrompt(
 ): Promise<ChatPrompt> {
   const { tokenizer } = model;
   if (tokenizer === undefined) {
-    throw new PlinthError("the model has no tokenizer.json, and a chat needs one", "put tokenizer.json into the model's folder");
+    throw new PlinthError(
+      "the model has no tokenizer.json, and a chat needs one",
+      "put tokenizer.json into the model's folder",
+    );
   }
   const eosIds = new Set([...modelEosIds(model), ...(await turnEndIds(tokenizer))]);
   const system = messages[0]?.role === "system" ? messages.slice(0, 1) : [];

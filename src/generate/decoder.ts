@@ -75,7 +75,8 @@ export class Decoder {
     }
     const caches = read.map((result) => result.state.cache);
     let cache = caches.length === 1 ? (caches[0] as Arrays) : await this.#programs.join(caches);
-    if (caches.length < prompts.length) cache = await this.#programs.select(cache, NdArray.int32([rowOf.length], rowOf));
+    if (caches.length < prompts.length)
+      cache = await this.#programs.select(cache, NdArray.int32([rowOf.length], rowOf));
     const logits = rowOf.map((row) => (read[row] as StepResult).logits[0] as Float32Array);
     return { state: { cache, rows: prompts.length, length }, logits };
   }
@@ -113,7 +114,8 @@ export class Decoder {
   }
 
   async #grow(state: DecoderState, needed: number): Promise<DecoderState> {
-    if (needed > this.context) throw new Error(`decoder: position ${needed - 1} is outside the context of ${this.context}.`);
+    if (needed > this.context)
+      throw new Error(`decoder: position ${needed - 1} is outside the context of ${this.context}.`);
     const length = bucketLength(Math.max(needed, 2 * state.length), this.context);
     return { ...state, cache: await this.#programs.lengthen(state.cache, length - state.length), length };
   }
@@ -151,8 +153,7 @@ function createPrograms(model: Model, backend: Backend | undefined) {
     }, options),
     select: jit((cache: Tensors, rows: Tensor) => mapRecord(cache, (x) => gather(x, rows)), options),
     lengthen: jit(
-      (cache: Tensors, extra: number) =>
-        mapRecord(cache, (x) => pad(x, { low: [0, 0, 0, 0], high: [0, extra, 0, 0] })),
+      (cache: Tensors, extra: number) => mapRecord(cache, (x) => pad(x, { low: [0, 0, 0, 0], high: [0, extra, 0, 0] })),
       options,
     ),
   };

@@ -1,6 +1,6 @@
 import type { Model } from "../models/index.ts";
 import { bucketRows } from "./buckets.ts";
-import { type Decoder, decoderFor, type DecoderState } from "./decoder.ts";
+import { type Decoder, type DecoderState, decoderFor } from "./decoder.ts";
 import type { GenerateEvent, GenerateOptions, Generation, Prompt, TokenEvent } from "./options.ts";
 import { resolvePrompts } from "./prompts.ts";
 import { decodeKnown, Request } from "./request.ts";

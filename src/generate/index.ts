@@ -1,3 +1,4 @@
+export { type ChatPrompt, chatPrompt } from "./chat.ts";
 export { generate, generateAll, generateText } from "./generate.ts";
 export type {
   EndEvent,
@@ -15,4 +16,3 @@ export type {
 export { modelBosId, modelEosIds } from "./prompts.ts";
 export { type Distribution, logSoftmax, nextTokenDistribution, pick, topIds } from "./sampler.ts";
 export { ignoreTarget, type Score, type ScoreOptions, type ScoreRequest, scoreSequences } from "./score.ts";
-export { type ChatPrompt, chatPrompt } from "./chat.ts";

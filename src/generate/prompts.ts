@@ -29,7 +29,10 @@ export async function resolvePrompts(
       checkOptions(options);
       if ((options.stop ?? []).length > 0 && model.tokenizer === undefined) throw noTokenizer("stop strings need one");
       const text = typeof prompt === "string" ? prompt : undefined;
-      const ids = typeof prompt === "string" ? await encode(model, prompt, options) : Int32Array.from(checkIds(prompt, model, index));
+      const ids =
+        typeof prompt === "string"
+          ? await encode(model, prompt, options)
+          : Int32Array.from(checkIds(prompt, model, index));
       return { index, text, ids: atLeastOne(checkIds(ids, model, index), model, index), options };
     }),
   );
@@ -48,12 +51,12 @@ function modelSampling({ generationConfig = {} }: Model): SamplingOptions {
     topP: number("top_p"),
     minP: number("min_p"),
   };
-  return defined({ repetitionPenalty, ...(generationConfig["do_sample"] === true ? sampling : {}) });
+  return defined({ repetitionPenalty, ...(generationConfig.do_sample === true ? sampling : {}) });
 }
 
 /** Ids that end a text of this model: of its generation settings, else its config, else its tokenizer. */
 export function modelEosIds({ config, tokenizer, generationConfig = {} }: Model): readonly number[] {
-  const own = generationConfig["eos_token_id"];
+  const own = generationConfig.eos_token_id;
   const ids = (Array.isArray(own) ? own : [own]).filter((id) => typeof id === "number");
   if (ids.length > 0) return ids;
   if (config.eosTokenIds.length > 0) return config.eosTokenIds;

@@ -1,5 +1,15 @@
 import { PlinthError } from "../base/index.ts";
-import { argmax, type Backend, crossEntropy, equal, jit, NdArray, reshape, type Tensor, unflatten } from "../engine/index.ts";
+import {
+  argmax,
+  type Backend,
+  crossEntropy,
+  equal,
+  jit,
+  NdArray,
+  reshape,
+  type Tensor,
+  unflatten,
+} from "../engine/index.ts";
 import type { Model } from "../models/index.ts";
 import { bucketLength, bucketRows } from "./buckets.ts";
 import { perModel } from "./per-model.ts";

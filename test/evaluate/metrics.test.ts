@@ -1,8 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createBackend } from "../../src/engine/index.ts";
-import { type ChoiceTask, type CompletionTask, evaluate, type Task, type TaskResult } from "../../src/evaluate/index.ts";
 import { encodePairs } from "../../src/evaluate/encode.ts";
+import {
+  type ChoiceTask,
+  type CompletionTask,
+  evaluate,
+  type Task,
+  type TaskResult,
+} from "../../src/evaluate/index.ts";
 import { normaliseAnswer } from "../../src/evaluate/metrics/exact-match.ts";
 import type { Model } from "../../src/models/index.ts";
 import { skipWithout } from "../assets.ts";
@@ -60,7 +66,12 @@ test("a text longer than the context is scored in windows that overlap", async (
 
 test("completions are scored given their prompts, and clusters set the standard error", async () => {
   const model = await letterModel();
-  const pairs = [["abc:", "def."], ["head:", "bead"], ["cab:", "a\n"], ["bag: ", "face"]] as const;
+  const pairs = [
+    ["abc:", "def."],
+    ["head:", "bead"],
+    ["cab:", "a\n"],
+    ["bag: ", "face"],
+  ] as const;
   const items = pairs.map(([prompt, completion], i) => ({ id: `${i}`, prompt, completion, cluster: `${i % 2}` }));
   const task: CompletionTask = { name: "t", kind: "completion", items };
   const bits = metric(await evaluate(model, [task], { backend }), "bits-per-byte");
@@ -117,7 +128,10 @@ test("generated answers are compared after normalising", { skip: skipWithout(sto
   ];
   const task: Task = { name: "t", kind: "answer", items, stop: ["."], maxTokens: 30, ignoreCase: true };
   const result = metric(await evaluate(model, [task], { backend }), "exact-match");
-  assert.deepEqual(result.items.map(({ amount }) => amount), [1, 0]);
+  assert.deepEqual(
+    result.items.map(({ amount }) => amount),
+    [1, 0],
+  );
   near(result.standardError, 0.5, 1e-12);
   const strict = await evaluate(model, [{ ...task, ignoreCase: false }], { backend });
   assert.equal(metric(strict, "exact-match").value, 0);
@@ -134,14 +148,22 @@ test("answers are normalised as asked", () => {
 test("batch size and order change no bit of any result", async () => {
   const native = createBackend("native");
   const model = await letterModel({ hiddenSize: 48 });
-  const words = Array.from({ length: 23 }, (_, i) => "abcdefgh head, bead. cafe deaf bag cab".slice(i % 5, 6 + ((i * 7) % 30)));
-  const byId = <T extends { id: string }>(items: readonly T[]): T[] => [...items].sort((a, b) => Number(a.id) - Number(b.id));
+  const words = Array.from({ length: 23 }, (_, i) =>
+    "abcdefgh head, bead. cafe deaf bag cab".slice(i % 5, 6 + ((i * 7) % 30)),
+  );
+  const byId = <T extends { id: string }>(items: readonly T[]): T[] =>
+    [...items].sort((a, b) => Number(a.id) - Number(b.id));
   const tasks = (order: readonly number[]): Task[] => [
     { name: "texts", kind: "text", items: order.map((i) => ({ id: `${i}`, text: words[i] as string })) },
     {
       name: "choices",
       kind: "choice",
-      items: order.map((i) => ({ id: `${i}`, prompt: (words[i] as string).slice(0, 9), choices: ["a", "bead"], answer: i % 2 })),
+      items: order.map((i) => ({
+        id: `${i}`,
+        prompt: (words[i] as string).slice(0, 9),
+        choices: ["a", "bead"],
+        answer: i % 2,
+      })),
     },
     {
       name: "answers",
@@ -154,7 +176,11 @@ test("batch size and order change no bit of any result", async () => {
   const expected = await evaluate(model, tasks(forward), { backend: native, batchSize: 1 });
   assert.equal(expected.length, 5);
   for (const batchSize of [3, 8]) {
-    assert.deepEqual(await evaluate(model, tasks(forward), { backend: native, batchSize }), expected, `batch ${batchSize}`);
+    assert.deepEqual(
+      await evaluate(model, tasks(forward), { backend: native, batchSize }),
+      expected,
+      `batch ${batchSize}`,
+    );
   }
   const shuffled = await evaluate(model, tasks([...forward].reverse()), { backend: native, batchSize: 3 });
   for (const [i, result] of shuffled.entries()) {
@@ -168,19 +194,28 @@ test("prompt and answer are tokenised as one text", { skip: skipWithout(stories)
   const pair = (context: string, continuation: string) =>
     encodePairs(model, [{ context, continuation, where: "item" }]).then((pairs) => pairs[0] ?? assert.fail());
   const whole = [...((await model.tokenizer?.encode("One day, she saw a ball", { addSpecialTokens: true })) ?? [])];
-  for (const [context, continuation] of [["One day,", " she saw a ball"], ["One day, ", "she saw a ball"]] as const) {
+  for (const [context, continuation] of [
+    ["One day,", " she saw a ball"],
+    ["One day, ", "she saw a ball"],
+  ] as const) {
     const { request, count } = await pair(context, continuation);
     assert.deepEqual([...request.tokens], whole.slice(0, -1));
     const before = [...((await model.tokenizer?.encode("One day,", { addSpecialTokens: true })) ?? [])];
     assert.equal(count, whole.length - before.length);
-    assert.deepEqual([...request.targets], whole.slice(1).map((id, i) => (i < before.length - 1 ? -100 : id)));
+    assert.deepEqual(
+      [...request.targets],
+      whole.slice(1).map((id, i) => (i < before.length - 1 ? -100 : id)),
+    );
   }
   const alone = await pair("", "She saw");
   assert.equal(alone.request.tokens[0], 1, "an empty prompt is the beginning-of-text token");
   assert.ok(alone.request.targets.every((target) => target !== -100));
   const long = await pair("a lot of words ".repeat(300), "she");
   assert.deepEqual([long.isCut, long.request.tokens.length], [true, 512]);
-  await assert.rejects(pair("x", "a lot of words ".repeat(300)), /item: the answer has \d+ tokens, more than the model's context of 512/);
+  await assert.rejects(
+    pair("x", "a lot of words ".repeat(300)),
+    /item: the answer has \d+ tokens, more than the model's context of 512/,
+  );
 });
 
 test("errors say what does not fit", async () => {

@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { HostRandom } from "../../src/engine/index.ts";
-import { compareResults, type ItemScore, pairedDifference, ratioEstimate, type TaskResult } from "../../src/evaluate/index.ts";
+import {
+  compareResults,
+  type ItemScore,
+  pairedDifference,
+  ratioEstimate,
+  type TaskResult,
+} from "../../src/evaluate/index.ts";
 
 function scores(amounts: readonly number[], weights?: readonly number[], clusters?: readonly string[]): ItemScore[] {
   return amounts.map((amount, i) => ({ id: `${i}`, cluster: clusters?.[i], amount, weight: weights?.[i] ?? 1 }));
@@ -42,7 +48,12 @@ test("the standard error of a ratio is the spread of repeated samples", () => {
   let errors = 0;
   for (let run = 0; run < 400; run++) {
     const weights = Array.from({ length: 60 }, () => 1 + 9 * random.uniform());
-    const sample = ratioEstimate(scores(weights.map((x) => x * (1 + 0.5 * random.normal())), weights));
+    const sample = ratioEstimate(
+      scores(
+        weights.map((x) => x * (1 + 0.5 * random.normal())),
+        weights,
+      ),
+    );
     values.push(sample.value);
     errors += sample.standardError ?? 0;
   }
@@ -65,7 +76,16 @@ test("a paired difference is the mean of differences, and sharper than two separ
 test("better counts standard errors in the metric's own direction", () => {
   const result = (amounts: readonly number[], better: "higher" | "lower"): TaskResult => {
     const { value, standardError } = ratioEstimate(scores(amounts));
-    return { name: "t", metric: "m", value, standardError, count: amounts.length, better, items: scores(amounts), notes: [] };
+    return {
+      name: "t",
+      metric: "m",
+      value,
+      standardError,
+      count: amounts.length,
+      better,
+      items: scores(amounts),
+      notes: [],
+    };
   };
   const low = result([1, 2, 2], "lower");
   const high = result([2, 2.5, 3.5], "lower");

@@ -1,5 +1,5 @@
 import { trainCharTokenizer } from "../../src/data/index.ts";
-import { type Jitted, jit, type NdArray, NdArray as Arrays, type Tensor, unflatten } from "../../src/engine/index.ts";
+import { NdArray as Arrays, type Jitted, jit, type NdArray, type Tensor, unflatten } from "../../src/engine/index.ts";
 import type { Model } from "../../src/models/index.ts";
 import { reference, tinyModel } from "../generate/support.ts";
 
@@ -22,7 +22,10 @@ export async function logprobsByHand(model: Model, ids: readonly number[]): Prom
       { backend: reference },
     );
   forwards.set(model, run);
-  const logits: NdArray = await run(Object.fromEntries(model.params), Arrays.int32([1, ids.length - 1], ids.slice(0, -1)));
+  const logits: NdArray = await run(
+    Object.fromEntries(model.params),
+    Arrays.int32([1, ids.length - 1], ids.slice(0, -1)),
+  );
   const values = (await logits.read()) as Float32Array;
   const width = model.config.vocabSize;
   return ids.slice(1).map((next, i) => {

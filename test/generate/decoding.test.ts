@@ -3,7 +3,13 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { createBackend } from "../../src/engine/index.ts";
 import { decoderFor } from "../../src/generate/decoder.ts";
-import { type GenerateOptions, generateAll, generateText, ignoreTarget, scoreSequences } from "../../src/generate/index.ts";
+import {
+  type GenerateOptions,
+  generateAll,
+  generateText,
+  ignoreTarget,
+  scoreSequences,
+} from "../../src/generate/index.ts";
 import type { Model } from "../../src/models/index.ts";
 import { asset, skipWithout } from "../assets.ts";
 import { reference, stories, storiesModel, tinyModel } from "./support.ts";
@@ -12,7 +18,9 @@ const golden = "weights/stories260K/golden.json";
 
 test("the real model continues as the reference program does", { skip: skipWithout(stories, golden) }, async () => {
   const model = await storiesModel();
-  const { greedy_ids_with_bos: ids } = JSON.parse(readFileSync(asset(golden), "utf8")) as { greedy_ids_with_bos: number[] };
+  const { greedy_ids_with_bos: ids } = JSON.parse(readFileSync(asset(golden), "utf8")) as {
+    greedy_ids_with_bos: number[];
+  };
   const result = await generateText(model, "Once upon a time", { temperature: 0, maxTokens: 100 });
   assert.deepEqual([...result.promptTokens, ...result.tokens], ids.slice(0, 105));
   assert.equal(result.finishReason, "length");
@@ -21,7 +29,12 @@ test("the real model continues as the reference program does", { skip: skipWitho
 });
 
 /** Whether every generated token is the likeliest one after those before it, in one pass over the whole text. */
-async function isGreedyInOnePass(model: Model, prompt: readonly number[], tokens: readonly number[], options: GenerateOptions) {
+async function isGreedyInOnePass(
+  model: Model,
+  prompt: readonly number[],
+  tokens: readonly number[],
+  options: GenerateOptions,
+) {
   const all = Int32Array.from([...prompt, ...tokens]);
   const targets = all.slice(1).fill(ignoreTarget, 0, prompt.length - 1);
   const [score] = await scoreSequences(model, [{ tokens: all.slice(0, -1), targets }], options);
@@ -37,7 +50,10 @@ for (const modelType of ["gpt2", "llama"] as const) {
       const { tokens, logprobs } = await generateText(model, prompt, options);
       assert.equal(tokens.length, 18);
       const whole = await isGreedyInOnePass(model, prompt, tokens, options);
-      assert.deepEqual(whole.isGreedy, tokens.map(() => 1));
+      assert.deepEqual(
+        whole.isGreedy,
+        tokens.map(() => 1),
+      );
       for (const [i, logprob] of whole.logprobs.entries()) {
         assert.ok(Math.abs(logprob - (logprobs?.[i] ?? 0)) < 1e-5, `token ${i}: ${logprob} and ${logprobs?.[i]}`);
       }
@@ -68,7 +84,10 @@ for (const modelType of ["gpt2", "llama"] as const) {
   test(`${modelType}: long prompts are read in pieces and the cache grows, to the same end`, async () => {
     const model = tinyModel(modelType, { contextLength: 1100 });
     const options = { backend: createBackend("native"), temperature: 0, eosIds: [] };
-    for (const [length, maxTokens] of [[700, 20], [9, 400]] as const) {
+    for (const [length, maxTokens] of [
+      [700, 20],
+      [9, 400],
+    ] as const) {
       const prompt = Array.from({ length }, (_, i) => (i * 5) % 37);
       const { tokens } = await generateText(model, prompt, { ...options, maxTokens });
       const { isGreedy } = await isGreedyInOnePass(model, prompt, tokens, options);

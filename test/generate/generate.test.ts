@@ -33,7 +33,10 @@ test("the streamed pieces are the text, and a stop string never shows", { skip }
   assert.equal(end?.type === "end" && end.result.text, text);
   assert.equal(all.map((event) => event.text).join(""), text);
   const tokens = all.filter((event) => event.type === "token");
-  assert.deepEqual(end?.type === "end" && end.result.tokens, tokens.map((event) => event.id));
+  assert.deepEqual(
+    end?.type === "end" && end.result.tokens,
+    tokens.map((event) => event.id),
+  );
 });
 
 test("characters of several tokens come whole, broken ones as U+FFFD at the end", { skip }, async () => {
@@ -99,7 +102,10 @@ test("an aborted call ends every text with what it has", async () => {
   }
   assert.deepEqual(
     ends.map((end) => end.type === "end" && [end.result.finishReason, end.result.tokens.length]),
-    [["aborted", 2], ["aborted", 2]],
+    [
+      ["aborted", 2],
+      ["aborted", 2],
+    ],
   );
 });
 
@@ -124,7 +130,10 @@ test("log-probabilities are those of the model, also for an echoed prompt", asyn
     assert.ok((logprobs?.[i] ?? 0) <= (top[0]?.logprob ?? 0));
   }
   const echoed = all.filter((event) => event.type === "token" && event.isPrompt === true);
-  assert.deepEqual(echoed.map((event) => event.type === "token" && event.id), prompt);
+  assert.deepEqual(
+    echoed.map((event) => event.type === "token" && event.id),
+    prompt,
+  );
 });
 
 test("an echoed text prompt begins the text", { skip }, async () => {
@@ -166,7 +175,11 @@ test("errors name the prompt or the option, and the fix", async () => {
   const model = tinyModel("gpt2");
   const fails = (prompts: readonly Prompt[], options: GenerateOptions, message: RegExp) =>
     assert.rejects(events(model, prompts, options), { name: "PlinthError", message });
-  await fails([[1], [2, 37]], {}, /prompt 2: token id 37 at position 1 is outside the model's vocabulary of 37.*Fix: encode/);
+  await fails(
+    [[1], [2, 37]],
+    {},
+    /prompt 2: token id 37 at position 1 is outside the model's vocabulary of 37.*Fix: encode/,
+  );
   await fails([[-1]], {}, /prompt 1: token id -1/);
   await fails([[1.5]], {}, /prompt 1: token id 1.5/);
   await fails([new Array(41).fill(1)], {}, /prompt 1 has 41 tokens, but the model's context is 40.*Fix: shorten/);

@@ -16,9 +16,7 @@ interface Golden {
     probabilities: number[];
   }[];
 }
-const golden = JSON.parse(
-  readFileSync(join(packageRoot(), "test/generate/golden/sampling.json"), "utf8"),
-) as Golden;
+const golden = JSON.parse(readFileSync(join(packageRoot(), "test/generate/golden/sampling.json"), "utf8")) as Golden;
 
 test("filters keep the tokens and probabilities that transformers keeps", () => {
   assert.ok(golden.cases.length > 30);
@@ -49,12 +47,19 @@ test("top-k of a large vocabulary is the same by insertion and by sorting", () =
   const expected = [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number));
   for (const topK of [1, 256, 257, 4999]) {
     const { ids } = nextTokenDistribution(logits, { topK });
-    assert.deepEqual([...ids].sort((a, b) => a - b), expected.slice(0, topK).sort((a, b) => a - b), `k = ${topK}`);
+    assert.deepEqual(
+      [...ids].sort((a, b) => a - b),
+      expected.slice(0, topK).sort((a, b) => a - b),
+      `k = ${topK}`,
+    );
   }
 });
 
 test("logits that are not finite are an error", () => {
-  assert.throws(() => nextTokenDistribution(Float32Array.of(1, Number.NaN), {}), /logits are not finite.*earlier checkpoint/);
+  assert.throws(
+    () => nextTokenDistribution(Float32Array.of(1, Number.NaN), {}),
+    /logits are not finite.*earlier checkpoint/,
+  );
   assert.throws(() => nextTokenDistribution(Float32Array.of(Number.POSITIVE_INFINITY, 1), {}), /not finite/);
 });
 
@@ -64,7 +69,11 @@ test("pick walks the cumulative distribution", () => {
     [0, 0.24, 0.25, 0.7, 0.75, 0.9999999].map((u) => pick(distribution, u)),
     [3, 3, 5, 5, 9, 9],
   );
-  assert.equal(pick({ ids: Int32Array.of(1, 2), probabilities: Float64Array.of(1, 0) }, 1), 1, "never an impossible token");
+  assert.equal(
+    pick({ ids: Int32Array.of(1, 2), probabilities: Float64Array.of(1, 0) }, 1),
+    1,
+    "never an impossible token",
+  );
 });
 
 test("log-softmax adds up to one and topIds are in falling order", () => {

@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { StopMatcher } from "../../src/generate/stop-matcher.ts";
 
-function feed(stops: readonly string[], pieces: readonly string[]): { shown: string[]; stopped: boolean; rest: string } {
+function feed(
+  stops: readonly string[],
+  pieces: readonly string[],
+): { shown: string[]; stopped: boolean; rest: string } {
   const matcher = new StopMatcher(stops);
   const shown: string[] = [];
   for (const piece of pieces) {

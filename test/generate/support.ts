@@ -27,7 +27,13 @@ export function tinyModel(modelType: "gpt2" | "llama", dials: Partial<ModelDials
   const params = new Map(
     [...model.params].map(([name, array]) => {
       const scale = array.shape.length > 1 ? 12 : 1;
-      return [name, NdArray.float32(array.shape, (array.data as Float32Array).map((x) => x * scale))];
+      return [
+        name,
+        NdArray.float32(
+          array.shape,
+          (array.data as Float32Array).map((x) => x * scale),
+        ),
+      ];
     }),
   );
   return { ...model, params };

@@ -1,6 +1,6 @@
 import { createInterface } from "node:readline";
 import type { ChatMessage } from "../../data/index.ts";
-import { chatPrompt, generate, type GenerateOptions } from "../../generate/index.ts";
+import { chatPrompt, type GenerateOptions, generate } from "../../generate/index.ts";
 import type { Model } from "../../models/index.ts";
 import type { Command, CommandIo } from "../command.ts";
 import { openModel } from "../open-model.ts";
@@ -13,7 +13,10 @@ export const command: Command = {
   summary: "talk with a model",
   example: 'plinth chat models/assistant --system "Answer briefly."',
   positionals: [{ name: "MODEL", required: true, summary: "folder of a model, a training run or a checkpoint" }],
-  options: { system: { type: "string", summary: "instruction that stands before the conversation" }, ...samplingOptions },
+  options: {
+    system: { type: "string", summary: "instruction that stands before the conversation" },
+    ...samplingOptions,
+  },
   async run(args, io) {
     const model = await openModel(args.positionals[0] as string, args.string("adapter"));
     const system = args.string("system");

@@ -1,4 +1,4 @@
-import { evaluate, loadTasks, taskDefinitions, type TaskResult } from "../../evaluate/index.ts";
+import { evaluate, loadTasks, type TaskResult, taskDefinitions } from "../../evaluate/index.ts";
 import type { Command } from "../command.ts";
 import { openModel } from "../open-model.ts";
 
@@ -35,7 +35,8 @@ export const command: Command = {
       signal: io.signal,
       onProgress: ({ task, done, total }) => io.progress(`${task}: ${done} of ${total}`),
     });
-    for (const note of new Set(results.flatMap(({ name, notes }) => notes.map((text) => `${name}: ${text}`)))) io.note(note);
+    for (const note of new Set(results.flatMap(({ name, notes }) => notes.map((text) => `${name}: ${text}`))))
+      io.note(note);
     io.print(formatTable(results));
     io.result({
       tasks: results.map(({ name, metric, value, standardError, count }) => ({
@@ -60,7 +61,9 @@ function formatTable(results: readonly TaskResult[]): string {
       `${count}`,
     ]),
   ];
-  const widths = (rows[0] as string[]).map((_, column) => Math.max(...rows.map((row) => (row[column] as string).length)));
+  const widths = (rows[0] as string[]).map((_, column) =>
+    Math.max(...rows.map((row) => (row[column] as string).length)),
+  );
   const isNumber = (column: number) => column >= 2;
   const pad = (cell: string, column: number) =>
     isNumber(column) ? cell.padStart(widths[column] as number) : cell.padEnd(widths[column] as number);

@@ -1,7 +1,7 @@
-import { text as readAll } from "node:stream/consumers";
 import { readFile } from "node:fs/promises";
+import { text as readAll } from "node:stream/consumers";
 import { explainReadError, PlinthError } from "../../base/index.ts";
-import { generate, type Generation } from "../../generate/index.ts";
+import { type Generation, generate } from "../../generate/index.ts";
 import type { Command, CommandArgs } from "../command.ts";
 import { openModel } from "../open-model.ts";
 import { readSampling, samplingOptions } from "../sampling-flags.ts";

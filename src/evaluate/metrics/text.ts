@@ -31,7 +31,12 @@ export async function measureTexts(prepared: PreparedTask<TextTask>, context: Me
     return sum;
   });
   const shares = (scale: number, weight: (i: number) => number) =>
-    prepared.items.map(({ id, cluster }, i) => ({ id, cluster, amount: (nats[i] as number) * scale, weight: weight(i) }));
+    prepared.items.map(({ id, cluster }, i) => ({
+      id,
+      cluster,
+      amount: (nats[i] as number) * scale,
+      weight: weight(i),
+    }));
   return [
     { metric: "bits-per-byte", better: "lower", items: shares(1 / Math.LN2, (i) => texts[i]?.byteCount ?? 0) },
     { metric: "perplexity", better: "lower", exponential: true, items: shares(1, (i) => texts[i]?.tokenCount ?? 0) },

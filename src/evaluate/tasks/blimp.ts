@@ -23,7 +23,10 @@ export const blimp = defineTask({
 function toItem({ value, where }: Line<Record<string, unknown>>): ChoiceItem {
   const { sentence_good: good, sentence_bad: bad, UID: uid, pairID: pair } = value;
   if (typeof good !== "string" || typeof bad !== "string") {
-    throw new PlinthError(`${where}: expected "sentence_good" and "sentence_bad"`, "use the files of BLiMP as published");
+    throw new PlinthError(
+      `${where}: expected "sentence_good" and "sentence_bad"`,
+      "use the files of BLiMP as published",
+    );
   }
   return { id: `${String(uid)}/${String(pair)}`, prompt: "", choices: [good, bad], answer: 0 };
 }

@@ -1,6 +1,6 @@
 import { basename, dirname, resolve } from "node:path";
-import { z } from "zod";
 import { parse as parseYaml } from "yaml";
+import { z } from "zod";
 import { nearestName, PlinthError } from "../../base/index.ts";
 import { type Line, parseJsonLines, readText } from "../read.ts";
 import type { AnswerItem, ChoiceItem, CompletionItem, Task, TextItem } from "../task.ts";
@@ -73,7 +73,10 @@ async function readTaskFile(path: string): Promise<{ header: z.output<typeof hea
   const firstLine = match === null ? 1 : match[0].split("\n").length;
   return {
     header: match === null ? {} : parseHeader(match[1] as string, path),
-    lines: parseJsonLines(body, path, firstLine).map(({ value, where }) => ({ value: check(fields, value, where), where })),
+    lines: parseJsonLines(body, path, firstLine).map(({ value, where }) => ({
+      value: check(fields, value, where),
+      where,
+    })),
   };
 }
 
@@ -106,7 +109,10 @@ function check<S extends z.ZodObject>(schema: S, value: unknown, where: string):
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const issue = result.error.issues[0] as z.core.$ZodIssue;
-  throw new PlinthError(`${where}: ${issue.path.length > 0 ? `"${issue.path.join(".")}": ` : ""}${issue.message}`, "correct the line");
+  throw new PlinthError(
+    `${where}: ${issue.path.length > 0 ? `"${issue.path.join(".")}": ` : ""}${issue.message}`,
+    "correct the line",
+  );
 }
 
 function kindOf({ value, where }: Line<Fields>): Kind {
