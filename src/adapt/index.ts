@@ -10,6 +10,15 @@ export {
   findAdapter,
 } from "./adapter.ts";
 export {
+  checkInstruction,
+  encodeInstructions,
+  holdOut,
+  type Instruction,
+  type InstructionData,
+  type InstructionReport,
+  readInstructions,
+} from "./instructions.ts";
+export {
   initLora,
   type LinearModule,
   type Lora,

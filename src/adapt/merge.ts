@@ -12,9 +12,8 @@ export async function mergeLora(model: Model, adapter: Lora): Promise<Model> {
 }
 
 /**
- * Takes a merged adapter out again: W - scale · B A, equal to the weights before merging up to one rounding of their
- * element type (a unit or two in the last place for float32; coarser for bfloat16). For the exact weights keep the
- * model that was merged.
+ * Takes a merged adapter out again: W - scale · B A. Equal to the weights before merging up to the rounding of the
+ * merged ones in their element type, not bit for bit; for the exact weights keep the model that was merged.
  */
 export async function unmergeLora(model: Model, adapter: Lora): Promise<Model> {
   return addScaled(model, adapter, -loraScale(adapter));

@@ -1,0 +1,176 @@
+import { existsSync } from "node:fs";
+import { PlinthError } from "../../base/index.ts";
+import {
+  type Dataset,
+  heldOutBatches,
+  openDataset,
+  packedBatches,
+  Tokenizer,
+  tokenizeDataset,
+  trainCharTokenizer,
+} from "../../data/index.ts";
+import { initModel, type Model, modelFamilies, modelFamily } from "../../models/index.ts";
+import { pretrain } from "../../train/index.ts";
+import type { Command, CommandArgs, CommandIo, OptionSpec } from "../command.ts";
+import { openModel } from "../open-model.ts";
+import { withRecipe } from "../recipe.ts";
+import { readTraining, reportTraining, trainingOptions } from "../training.ts";
+
+const modelOptions: Readonly<Record<string, OptionSpec>> = {
+  arch: {
+    type: "string",
+    choices: modelFamilies().map(({ modelType }) => modelType),
+    default: "gpt2",
+    summary: "architecture",
+  },
+  layers: { type: "integer", default: 6, summary: "number of layers" },
+  width: { type: "integer", default: 384, summary: "width of the residual stream" },
+  heads: { type: "integer", default: 6, summary: "attention heads" },
+  "kv-heads": { type: "integer", summary: "key-value heads (default as many as heads)" },
+  "ffn-width": { type: "integer", summary: "width of the feed-forward layers (default as the architecture has it)" },
+  context: { type: "integer", default: 256, summary: "tokens of a row, and the longest text the model reads" },
+  dropout: { type: "number", default: 0, summary: "dropout rate while training" },
+};
+
+const options: Readonly<Record<string, OptionSpec>> = {
+  ...modelOptions,
+  init: { type: "string", summary: "model folder to train on from, instead of a new model" },
+  data: { type: "string", summary: "folder written by plinth data build" },
+  tokenizer: {
+    type: "string",
+    summary: "tokenizer folder or file, or `characters` for one token per character of the data",
+  },
+  batching: {
+    type: "string",
+    choices: ["packed", "contiguous"],
+    default: "packed",
+    summary: "whole documents side by side that do not see each other, or random windows of one long text",
+  },
+  ...trainingOptions,
+};
+
+export const command: Command = {
+  name: "pretrain",
+  summary: "train a language model on a dataset, from scratch or from a model",
+  example:
+    "plinth pretrain --data data/code --tokenizer tokenizers/code --layers 6 --width 384 --steps 2000 --out runs/code",
+  positionals: [{ name: "RECIPE.yaml", required: false, summary: "file of flags; those on the command line win" }],
+  options,
+  async run(given, io) {
+    const args = await withRecipe(given, given.positionals[0], options);
+    const {
+      options: training,
+      config,
+      batchSize,
+      heldOutBatches: maxBatches,
+      seed,
+    } = readTraining(args, io, {
+      steps: 1000,
+      batchSize: 8,
+      lr: 1e-3,
+      warmupSteps: (steps) => Math.min(100, Math.floor(steps / 10)),
+      weightDecay: 0.1,
+    });
+    const dataset = await openDataset(args.required("data"));
+    const { model, modelConfig } = await openOrCreate(args, dataset, seed);
+    const tokenizer = model.tokenizer as Tokenizer;
+    const context = Math.min(args.number("context") ?? 256, model.config.contextLength);
+    const mode = args.string("batching") === "contiguous" ? "contiguous" : "packed";
+    const documents = await tokenizeDataset(dataset, tokenizer, {
+      signal: io.signal,
+      onProgress: ({ documents, total }) => io.progress(`tokenizing: ${documents} of ${total} documents`),
+    });
+    noteData(io, { dataset, tokens: documents.train.tokenCount, needed: training.steps * batchSize * context });
+    const data = packedBatches(documents.train, { batchSize, context, seed, mode });
+    const cut = data.reports.reduce((sum, report) => sum + report.splitDocuments, 0);
+    if (cut > 0) io.note(`${cut} documents are longer than the context of ${context} tokens and are read in pieces`);
+    const result = await pretrain(model, {
+      ...training,
+      data,
+      ...(documents.heldOut.count === 0
+        ? {}
+        : { heldOut: heldOutBatches(documents.heldOut, { batchSize, context, mode, maxBatches }) }),
+      config: { ...modelConfig, context, batching: mode, tokenizer: tokenizer.hash, ...config },
+      dataHash: dataset.hash,
+    });
+    reportTraining(io, training.out, result);
+  },
+};
+
+/** The model that training starts from, with its tokenizer, and the plain values that describe it. */
+async function openOrCreate(args: CommandArgs, dataset: Dataset, seed: number) {
+  const init = args.string("init");
+  if (init !== undefined) {
+    for (const name of ["arch", "layers", "width", "heads", "kv-heads", "ffn-width", "dropout", "tokenizer"]) {
+      if (args.string(name) === undefined) continue;
+      throw new PlinthError(
+        `--${name} and --init are both given`,
+        `leave --${name} out: the model of --init has its own`,
+      );
+    }
+    const model = await openModel(init);
+    if (model.tokenizer !== undefined) return { model, modelConfig: { init } };
+    throw new PlinthError(
+      `${init}: no tokenizer.json`,
+      "put the tokenizer that the model was trained with into its folder",
+    );
+  }
+  const dials = {
+    arch: args.string("arch") ?? "gpt2",
+    layers: args.number("layers") ?? 6,
+    width: args.number("width") ?? 384,
+    heads: args.number("heads") ?? 6,
+    "kv-heads": args.number("kv-heads") ?? null,
+    "ffn-width": args.number("ffn-width") ?? null,
+    dropout: args.number("dropout") ?? 0,
+  };
+  const tokenizer = await openTokenizer(args.required("tokenizer"), dataset);
+  const family = modelFamily(dials.arch, "--arch");
+  const config = family.createConfig({
+    vocabSize: tokenizer.vocabSize,
+    contextLength: args.number("context") ?? 256,
+    hiddenSize: dials.width,
+    numLayers: dials.layers,
+    numHeads: dials.heads,
+    numKvHeads: dials["kv-heads"] ?? undefined,
+    intermediateSize: dials["ffn-width"] ?? undefined,
+    dropout: dials.dropout,
+    bosTokenId: tokenizer.bosId,
+    eosTokenId: tokenizer.eosId,
+  });
+  const model: Model = {
+    ...initModel(family, config, { seed }),
+    tokenizer,
+    generationConfig: generationConfig(tokenizer),
+  };
+  return { model, modelConfig: dials };
+}
+
+async function openTokenizer(name: string, dataset: Dataset): Promise<Tokenizer> {
+  if (name !== "characters" || existsSync(name)) return Tokenizer.load(name);
+  return trainCharTokenizer(texts(dataset));
+}
+
+async function* texts(dataset: Dataset): AsyncGenerator<string> {
+  for (const split of ["train", "heldOut"] as const) {
+    for await (const document of dataset.documents(split)) yield document.text;
+  }
+}
+
+function generationConfig({ bosId, eosId }: Tokenizer): Record<string, unknown> {
+  return {
+    _from_model_config: true,
+    ...(bosId === undefined ? {} : { bos_token_id: bosId }),
+    ...(eosId === undefined ? {} : { eos_token_id: eosId }),
+  };
+}
+
+function noteData(
+  io: CommandIo,
+  { dataset, tokens, needed }: { dataset: Dataset; tokens: number; needed: number },
+): void {
+  const { train, heldOut } = dataset.manifest.splits;
+  io.note(
+    `${train.documents} documents, ${tokens} tokens; the run reads them ${(needed / tokens).toFixed(1)} times; ${heldOut.documents} documents held out`,
+  );
+}

@@ -1,0 +1,178 @@
+import { PlinthError } from "../base/index.ts";
+import { defaultBackend, formatBytes, measureLimits } from "../engine/index.ts";
+import type { LanguageModelOptions, TrainEvent, TrainedModel } from "../train/index.ts";
+import { optimizerNames, scheduleNames } from "../train/index.ts";
+import type { CommandArgs, CommandIo, OptionSpec } from "./command.ts";
+
+/** Flags of every command that trains. */
+export const trainingOptions: Readonly<Record<string, OptionSpec>> = {
+  steps: { type: "integer", summary: "optimiser steps" },
+  "batch-size": { type: "integer", summary: "rows of a micro-batch" },
+  accumulate: { type: "integer", summary: "micro-batches of a step", default: 1 },
+  lr: { type: "number", summary: "peak learning rate" },
+  "min-lr": { type: "number", summary: "learning rate at the end (default a tenth of --lr for cosine, 0 for wsd)" },
+  schedule: { type: "string", choices: scheduleNames(), default: "cosine", summary: "learning rate over time" },
+  "warmup-steps": { type: "integer", summary: "steps of linear warmup" },
+  "decay-steps": { type: "integer", summary: "steps of the final decay of wsd (default a fifth)" },
+  optimizer: { type: "string", choices: optimizerNames(), default: "adamw", summary: "update rule" },
+  beta1: { type: "number", summary: "decay of the mean of gradients", default: 0.9 },
+  beta2: { type: "number", summary: "decay of the mean of squared gradients", default: 0.95 },
+  "weight-decay": { type: "number", summary: "decoupled decay of matrices; norms and biases have none", default: 0.1 },
+  "clip-norm": { type: "number", summary: "largest global gradient norm", default: 1 },
+  precision: { type: "string", choices: ["f32", "bf16"], default: "f32", summary: "arithmetic while training" },
+  seed: { type: "integer", summary: "seed of weights, order of data and dropout", default: 0 },
+  "checkpoint-every": { type: "integer", summary: "steps between checkpoints (default a tenth of the run)" },
+  "keep-last": { type: "integer", summary: "newest checkpoints kept beside the best", default: 2 },
+  "held-out-every": { type: "integer", summary: "steps between held-out measurements (default: with checkpoints)" },
+  "held-out-batches": { type: "integer", summary: "held-out batches measured at most while training", default: 50 },
+  out: { type: "string", summary: "folder of the run; becomes the result's folder" },
+  resume: { type: "boolean", summary: "continue the run in --out, bit for bit" },
+};
+
+export interface TrainingDefaults {
+  readonly steps: number;
+  readonly batchSize: number;
+  readonly lr: number;
+  readonly warmupSteps: (steps: number) => number;
+  readonly weightDecay: number;
+}
+
+/** Flags resolved: what `train` takes, and the plain values that decide the result, under the users' names. */
+export interface ResolvedTraining {
+  readonly options: Omit<LanguageModelOptions, "data" | "heldOut">;
+  readonly config: Readonly<Record<string, string | number>>;
+  readonly batchSize: number;
+  readonly heldOutBatches: number;
+  readonly seed: number;
+}
+
+/** Reads the flags of {@link trainingOptions}. Throws PlinthError for what is missing or not possible yet. */
+export function readTraining(args: CommandArgs, io: CommandIo, defaults: TrainingDefaults): ResolvedTraining {
+  if (args.string("precision") === "bf16") {
+    throw new PlinthError(
+      "--precision bf16: training in bfloat16 is not available yet",
+      "use --precision f32; models stored in bfloat16 load as they are",
+    );
+  }
+  const steps = args.number("steps") ?? defaults.steps;
+  const batchSize = args.number("batch-size") ?? defaults.batchSize;
+  const lr = args.number("lr") ?? defaults.lr;
+  const seed = args.number("seed") ?? 0;
+  const minLr = args.number("min-lr");
+  const decaySteps = args.number("decay-steps");
+  const heldOutEvery = args.number("held-out-every");
+  const schedule = {
+    name: args.string("schedule") ?? "cosine",
+    lr,
+    warmupSteps: args.number("warmup-steps") ?? defaults.warmupSteps(steps),
+    ...(minLr === undefined ? {} : { minLr }),
+    ...(decaySteps === undefined ? {} : { decaySteps }),
+  };
+  const optimizer = {
+    name: args.string("optimizer") ?? "adamw",
+    options: {
+      beta1: args.number("beta1") ?? 0.9,
+      beta2: args.number("beta2") ?? 0.95,
+      weightDecay: args.number("weight-decay") ?? defaults.weightDecay,
+    },
+  };
+  return {
+    batchSize,
+    seed,
+    heldOutBatches: args.number("held-out-batches") ?? 50,
+    config: { "batch-size": batchSize, lr, "held-out-batches": args.number("held-out-batches") ?? 50 },
+    options: {
+      steps,
+      accumulate: args.number("accumulate") ?? 1,
+      schedule,
+      optimizer,
+      clipNorm: args.number("clip-norm") ?? 1,
+      seed,
+      out: args.required("out"),
+      resume: args.boolean("resume"),
+      checkpointEvery: args.number("checkpoint-every") ?? Math.max(1, Math.ceil(steps / 10)),
+      keepLast: args.number("keep-last") ?? 2,
+      ...(heldOutEvery === undefined ? {} : { heldOutEvery }),
+      signal: io.signal,
+      onEvent: progressReporter(io),
+      ...peakFlops(),
+    },
+  };
+}
+
+/** The machine's measured limit; only the native engine has one. */
+function peakFlops(): { peakFlops?: number } {
+  return defaultBackend().name === "native" ? { peakFlops: measureLimits({ seconds: 0.1 }).gflops * 1e9 } : {};
+}
+
+/** Speaks of a run: a line that moves with the steps, and one that stays for what matters. */
+function progressReporter(io: CommandIo): (event: TrainEvent) => void {
+  let steps = 0;
+  let heldOut = "";
+  return (event) => {
+    switch (event.kind) {
+      case "start": {
+        steps = event.steps;
+        const trained =
+          event.trainableParameters === event.parameters ? "" : `, ${count(event.trainableParameters)} trained`;
+        const from = event.step === 0 ? "" : `; continuing after step ${event.step}`;
+        io.note(`${count(event.parameters)} parameters${trained}, ${formatBytes(event.peakBytes)} for a step${from}`);
+        break;
+      }
+      case "step": {
+        const share = event.flopsShare === undefined ? "" : `  ${(100 * event.flopsShare).toFixed(0)}% of peak`;
+        io.progress(
+          `step ${event.step}/${steps}  loss ${event.loss.toFixed(4)}${heldOut}  lr ${event.lr.toExponential(1)}  ${count(event.tokensPerSecond)} tokens/s${share}  ${duration(event.etaSeconds)} left`,
+        );
+        break;
+      }
+      case "heldOut":
+        heldOut = `  held-out ${event.bitsPerByte.toFixed(4)} bits/byte`;
+        io.note(
+          `step ${event.step}: held-out loss ${event.loss.toFixed(4)}, ${event.bitsPerByte.toFixed(4)} bits per byte`,
+        );
+        break;
+      case "checkpoint":
+        if (io.verbose) io.note(`saved ${event.folder}`);
+        break;
+      case "note":
+        io.note(event.text);
+        break;
+    }
+  };
+}
+
+/** Says how a run ended, in words and as the JSON document. */
+export function reportTraining(io: CommandIo, out: string, result: TrainedModel): void {
+  const { status, step, loss, heldOut, best, tokens, tokensPerSecond, seconds } = result;
+  if (status === "interrupted") {
+    io.note(`stopped after step ${step}; give the same command with --resume to continue (${out})`);
+  } else {
+    const measured =
+      heldOut === undefined
+        ? ""
+        : `, held-out ${heldOut.loss.toFixed(4)} (${heldOut.bitsPerByte.toFixed(4)} bits per byte)`;
+    io.print(
+      `${out}: ${step} steps, loss ${loss?.toFixed(4)}${measured}, ${count(tokens)} tokens at ${count(tokensPerSecond)} tokens/s in ${duration(seconds)}`,
+    );
+  }
+  io.result({ model: out, status, steps: step, loss, heldOut, best, tokens, tokensPerSecond, seconds });
+}
+
+/** 1234567 as "1.2M". */
+function count(n: number): string {
+  if (n < 1e4) return n.toFixed(0);
+  for (const [size, unit] of [
+    [1e9, "B"],
+    [1e6, "M"],
+  ] as const)
+    if (n >= size) return `${(n / size).toFixed(1)}${unit}`;
+  return `${(n / 1e3).toFixed(1)}k`;
+}
+
+function duration(seconds: number): string {
+  const whole = Math.round(seconds);
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const two = (n: number): string => `${n}`.padStart(2, "0");
+  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
