@@ -1,8 +1,20 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createBackend, jit, type NdArray } from "../../src/engine/index.ts";
-import { flatten } from "../../src/engine/index.ts";
-import { toyArguments, type ToyConfig, toyStep } from "./toy-transformer.ts";
+import { builtVariants, loadNative } from "../../src/engine/backends/load-native.ts";
+import {
+  add,
+  createBackend,
+  flatten,
+  gather,
+  hostInfo,
+  jit,
+  matmul,
+  mul,
+  NdArray,
+  type Tensor,
+  tanh,
+} from "../../src/engine/index.ts";
+import { type ToyConfig, toyArguments, toySpecs, toyStep } from "./toy-transformer.ts";
 
 const small: ToyConfig = { layers: 2, width: 16, heads: 2, vocabulary: 31, context: 7, batch: 3 };
 
@@ -41,3 +53,83 @@ for (const plainAttention of [true, false]) {
     }
   });
 }
+
+const square: [NdArray, NdArray] = [0, 1].map((seed) =>
+  NdArray.float32([48, 48], Array.from({ length: 48 * 48 }, (_, i) => Math.sin(seed + i) / 7)),
+) as [NdArray, NdArray];
+const chain = (x: Tensor, w: Tensor): Tensor => tanh(matmul(tanh(matmul(x, w)), w));
+
+test("runs of one program may overlap and keep their own results", async () => {
+  const f = jit((x: Tensor, n: Tensor) => mul(chain(x, x), n), { backend: createBackend("native") });
+  const one = await f(square[0], NdArray.scalar(1));
+  const results = await Promise.all([1, 2, 3, 4].map((n) => f(square[0], NdArray.scalar(n))));
+  results.forEach((result, k) => {
+    result.data.forEach((value, i) => {
+      assert.ok(Math.abs(value - (k + 1) * (one.data[i] as number)) < 1e-5);
+    });
+  });
+});
+
+test("results do not depend on the number of threads, to the bit", async () => {
+  const backend = createBackend("native");
+  const before = backend.threads?.() as number;
+  const config = { ...small, context: 64, width: 32 };
+  const outputs: Uint8Array[] = [];
+  try {
+    for (const threads of [1, 2, 3]) {
+      backend.setThreads?.(threads);
+      assert.equal(backend.threads?.(), threads);
+      const out = await jit(toyStep(config), { backend })(...toyArguments(config));
+      const arrays = flatten(out as unknown as NdArray).map(([, array]) => array.data);
+      outputs.push(Buffer.concat(arrays.map(({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength))));
+    }
+  } finally {
+    backend.setThreads?.(before);
+  }
+  assert.ok(outputs.every((bytes) => Buffer.compare(bytes, outputs[0] as Uint8Array) === 0));
+});
+
+test("a row's result does not depend on what else is in the batch, to the bit", async () => {
+  const f = jit(chain, { backend: createBackend("native") });
+  const whole = await f(...square);
+  for (const rows of [1, 5, 17]) {
+    const some = await f(NdArray.float32([rows, 48], square[0].data.slice(0, rows * 48) as Float32Array), square[1]);
+    assert.deepEqual(some.data, whole.data.slice(0, rows * 48));
+  }
+});
+
+test("a profile names kernels and scopes", async () => {
+  const compiled = jit(toyStep(small), { backend: createBackend("native") }).compile(...toySpecs(small));
+  compiled.executable.startProfile?.();
+  await compiled.run(...toyArguments(small));
+  await compiled.run(...toyArguments(small));
+  const profile = compiled.executable.profile?.() ?? [];
+  assert.equal(profile.length, compiled.stats.instructions);
+  assert.ok(profile.every(({ calls, seconds }) => calls === 2 && seconds >= 0));
+  assert.ok(profile.some(({ label, kernel }) => kernel === "matmul" && label === "h.1: matmul"));
+});
+
+test("a failing kernel rejects with its scope and reason, and the next run works", async () => {
+  const f = jit((table: Tensor, ids: Tensor) => add(gather(table, ids), 1), { backend: createBackend("native") });
+  const table = NdArray.float32([2, 1], [10, 20]);
+  await assert.rejects(f(table, NdArray.int32([1], [7])), /gather: .*7/);
+  assert.deepEqual([...(await f(table, NdArray.int32([1], [1]))).data], [21]);
+});
+
+test("an instruction set that is unknown, missing or beyond the CPU is refused", () => {
+  assert.throws(() => loadNative("avx513"), /PLINTH_ISA: "avx513" is not an instruction set \(did you mean "avx512"\?\). Fix: use one of baseline/);
+  const foreign = process.arch === "arm64" ? "avx2" : "neon";
+  assert.throws(() => loadNative(foreign), /PLINTH_ISA: this CPU has no .*, which (avx2|neon) needs. Fix: unset it/);
+  for (const variant of builtVariants()) {
+    const { native } = hostInfo();
+    assert.ok("isa" in native);
+    const needed = { avx2: "avx2", avx512: "avx512f", neon: "neon" }[variant];
+    if (needed === undefined || native.cpuFeatures.includes(needed)) assert.equal(loadNative(variant).isa(), variant);
+  }
+});
+
+test("arrays of another shape than compiled for are refused", async () => {
+  const compiled = jit((x: Tensor) => add(x, 1), { backend: createBackend("native") }).compile({ shape: [2], dtype: "float32" });
+  await assert.rejects(compiled.executable.run([NdArray.float32([1], [1])]), /run: expected float32\[2\] for x, got float32\[1\]/);
+  await assert.rejects(compiled.executable.run([]), /run: expected 1 arrays, got 0/);
+});
