@@ -1,12 +1,12 @@
 import { createHash } from "node:crypto";
-import { mkdir } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { explainWriteError, PlinthError, sha256, writeJsonAtomic } from "../base/index.ts";
 import { type Dataset, openDataset } from "./dataset.ts";
 import { checkLicenceList, licenceAccepted, noAssertion } from "./licence.ts";
 import type { Manifest, Split } from "./manifest.ts";
 import { findSource, type SourceItem } from "./source.ts";
-import { TextShardWriter } from "./text-shards.ts";
+import { TextShardWriter, textShardPath } from "./text-shards.ts";
 
 export interface BuildOptions {
   /** Folders, files, globs, JSONL or Parquet files, or `npm` for the installed packages. */
@@ -71,8 +71,19 @@ export async function buildDataset(options: BuildOptions): Promise<Dataset> {
       if (done !== undefined) options.onProgress?.(done);
     }
   }
-  await writeJsonAtomic(join(out, "manifest.json"), await builder.finish());
+  const manifest = await builder.finish();
+  await writeJsonAtomic(join(out, "manifest.json"), manifest);
+  await removeOtherShards(out, manifest);
   return openDataset(out);
+}
+
+/** Text left over from an earlier or an interrupted build in the same folder. */
+async function removeOtherShards(out: string, { splits }: Manifest): Promise<void> {
+  const kept = new Set([...splits.train.shards, ...splits.heldOut.shards].map(({ sha256: hash }) => textShardPath(out, hash)));
+  for (const name of await readdir(join(out, "text"))) {
+    const path = join(out, "text", name);
+    if (!kept.has(path)) await rm(path, { force: true });
+  }
 }
 
 type Settings = ReturnType<typeof checkOptions>;

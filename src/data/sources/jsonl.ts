@@ -1,7 +1,6 @@
 import { createReadStream } from "node:fs";
 import { basename, resolve } from "node:path";
-import { createInterface } from "node:readline";
-import { type Readable, Transform } from "node:stream";
+import { pipeline, type Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { explainReadError, PlinthError } from "../../base/index.ts";
 import { defineSource, type SourceItem } from "../source.ts";
@@ -55,46 +54,37 @@ function parseLine(line: string, field: string, at: { path: string; number: numb
   };
 }
 
-/** Lines of a file, UTF-8 checked. Throws naming the file and line when a line has invalid UTF-8 or is over the limit. */
+/** Lines of a file, ended by LF alone. Throws naming file and line on invalid UTF-8, a line over the limit, damaged gzip. */
 async function* lines(path: string, maxBytes: number): AsyncGenerator<string> {
   const decoder = new TextDecoder("utf-8", { fatal: true });
-  let number = 1;
-  let length = 0;
-  const check = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      try {
-        const text = decoder.decode(chunk, { stream: true });
-        const breaks = text.split("\n");
-        number += breaks.length - 1;
-        length = breaks.length > 1 ? (breaks.at(-1) as string).length : length + text.length;
-        if (length > maxBytes) {
-          done(new PlinthError(`${path}:${number}: the line is longer than ${maxBytes} bytes`, "write one record per line"));
-        } else {
-          done(null, text);
-        }
-      } catch {
-        done(new PlinthError(`${path}: invalid UTF-8 near line ${number}`, "save the file as UTF-8"));
-      }
-    },
-  });
   const file = createReadStream(path);
-  const stages: Readable[] = /\.gz$/i.test(path) ? [file, createGunzip(), check] : [file, check];
-  let failure: unknown;
-  for (const stage of stages) {
-    stage.on("error", (error: unknown) => {
-      failure ??= error;
-      check.destroy();
-    });
-  }
-  for (let i = 1; i < stages.length; i++) (stages[i - 1] as Readable).pipe(stages[i] as Transform);
+  // pipeline hands an error of the file on to the stream that is read
+  const bytes: Readable = /\.gz$/i.test(path) ? pipeline(file, createGunzip(), () => undefined) : file;
+  let number = 1;
+  let rest = "";
+  const decode = (chunk: Uint8Array | undefined): string => {
+    try {
+      return decoder.decode(chunk, { stream: chunk !== undefined });
+    } catch {
+      throw new PlinthError(`${path}:${number}: invalid UTF-8 in or after this line`, "save the file as UTF-8");
+    }
+  };
   try {
-    for await (const line of createInterface({ input: check, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
-  } finally {
-    for (const stage of stages) stage.destroy();
+    for await (const chunk of bytes) {
+      const parts = (rest + decode(chunk as Uint8Array)).split("\n");
+      rest = parts.pop() as string;
+      for (const part of parts) {
+        number++;
+        yield part;
+      }
+      if (rest.length > maxBytes) {
+        throw new PlinthError(`${path}:${number}: the line is longer than ${maxBytes} bytes`, "write one record per line");
+      }
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code?.startsWith("Z_") !== true) throw explainReadError(error, path);
+    throw new PlinthError(`${path}: damaged gzip (${(error as Error).message})`, "download it again", { cause: error });
   }
-  if (failure !== undefined) {
-    const code = (failure as NodeJS.ErrnoException).code ?? "";
-    if (code.startsWith("Z_")) throw new PlinthError(`${path}: damaged gzip (${(failure as Error).message})`, "download it again");
-    throw explainReadError(failure, path);
-  }
+  rest += decode(undefined);
+  if (rest !== "") yield rest;
 }
