@@ -1,11 +1,10 @@
-# One full addon per instruction set; src/engine/backends picks one at load. Every .cc file of native/ and
-# native/kernels/ is part of each, so adding a kernel is adding a file.
+# One full addon per instruction set; src/engine/backends picks one at load. Every .cc file of native/kernels/ is part of
+# each, so adding a kernel is adding a file.
 {
   "variables": {
     "plinth_gcc": "<!(node scripts/native-sources.mjs --is-gcc)",
   },
   "target_defaults": {
-    "sources": ["<!@(node scripts/native-sources.mjs)"],
     "include_dirs": ["native"],
     "defines": ["NAPI_VERSION=8", "NODE_GYP_MODULE_NAME=plinth"],
     # No -ffast-math: results are specified. Contraction stays off so that a multiply and an add round the same way
@@ -36,18 +35,24 @@
       ["plinth_gcc=='1'", {"cflags_cc": ["-fno-gnu-unique"]}],
     ],
   },
+  "targets": [
+    # What is the same in every variant is compiled once.
+    {"target_name": "plinth-runtime", "type": "static_library", "sources": ["<!@(node scripts/native-sources.mjs --runtime)"]},
+  ],
   "conditions": [
     ["target_arch=='x64'", {
       "targets": [
-        {"target_name": "plinth-baseline"},
+        {"target_name": "plinth-baseline", "includes": ["native/variant.gypi"]},
         {
           "target_name": "plinth-avx2",
+          "includes": ["native/variant.gypi"],
           "cflags": ["-mavx2", "-mfma", "-mf16c"],
           "xcode_settings": {"OTHER_CFLAGS": ["-mavx2", "-mfma", "-mf16c"]},
           "msvs_settings": {"VCCLCompilerTool": {"AdditionalOptions": ["/arch:AVX2"]}},
         },
         {
           "target_name": "plinth-avx512",
+          "includes": ["native/variant.gypi"],
           "cflags": [
             "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma", "-mf16c", "-mprefer-vector-width=512",
           ],
@@ -58,7 +63,6 @@
         },
       ],
     }],
-    ["target_arch=='arm64'", {"targets": [{"target_name": "plinth-neon"}]}],
-    ["target_arch!='x64' and target_arch!='arm64'", {"targets": [{"target_name": "plinth-baseline"}]}],
-  ],
+    ["target_arch=='arm64'", {"targets": [{"target_name": "plinth-neon", "includes": ["native/variant.gypi"]}]}],
+      ],
 }

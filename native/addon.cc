@@ -1,4 +1,5 @@
 // The functions that JavaScript sees (native/KERNELS.md).
+#include <algorithm>
 #include <cstring>
 #include <memory>
 
@@ -144,7 +145,8 @@ napi_value mapFileToBuffer(napi_env env, const Args& args) {
 
 napi_value kernels(napi_env env, const Args&) {
   std::vector<std::string> names;
-  for (const auto& entry : kernelRegistry()) names.push_back(entry.first);
+  for (auto* entry = KernelRegistration::first; entry != nullptr; entry = entry->next) names.push_back(entry->name);
+  std::sort(names.begin(), names.end());
   return js::fromStrings(env, names);
 }
 

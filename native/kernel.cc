@@ -2,11 +2,13 @@
 
 namespace plinth {
 
-std::map<std::string, Kernel>& kernelRegistry() {
-  static std::map<std::string, Kernel> registry;
-  return registry;
-}
+const KernelRegistration* KernelRegistration::first = nullptr;
 
-KernelRegistration::KernelRegistration(const char* name, Kernel kernel) { kernelRegistry()[name] = kernel; }
+Kernel findKernel(const std::string& name) {
+  for (const KernelRegistration* entry = KernelRegistration::first; entry != nullptr; entry = entry->next) {
+    if (name == entry->name) return entry->kernel;
+  }
+  return nullptr;
+}
 
 }  // namespace plinth

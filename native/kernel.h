@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <stdexcept>
 #include <string>
 
@@ -29,12 +28,18 @@ struct KernelArgs {
 // Runs one instruction. Throws std::runtime_error on arguments it cannot accept.
 using Kernel = void (*)(const KernelArgs&);
 
-// Registered kernels by name.
-std::map<std::string, Kernel>& kernelRegistry();
-
+// Entries of the registry: a list that grows while the addon loads.
 struct KernelRegistration {
-  KernelRegistration(const char* name, Kernel kernel);
+  KernelRegistration(const char* name, Kernel kernel) : name(name), kernel(kernel), next(first) { first = this; }
+
+  const char* name;
+  Kernel kernel;
+  const KernelRegistration* next;
+  static const KernelRegistration* first;
 };
+
+// The kernel of this name, or nullptr.
+Kernel findKernel(const std::string& name);
 
 // At namespace scope: PLINTH_KERNEL("layer_norm", layerNorm);
 #define PLINTH_KERNEL_CONCAT_(a, b) a##b

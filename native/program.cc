@@ -22,7 +22,7 @@ Program::Program(ProgramSpec spec, ThreadPool& pool) : spec_(std::move(spec)) {
 
 void Program::check() const {
   for (const InstructionSpec& instruction : spec_.instructions) {
-    if (kernelRegistry().count(instruction.kernel) == 0) {
+    if (findKernel(instruction.kernel) == nullptr) {
       reject(instruction, "no kernel of this name. Fix: build the native part again (npm run build:native)");
     }
     for (size_t i = 0; i < instruction.inputs.size(); i++) {
@@ -100,7 +100,7 @@ void Program::link(ThreadPool& pool) {
       }
     }
     const Tensor* in = tensors_.data() + firstInput;
-    kernels_.push_back(kernelRegistry().at(instruction.kernel));
+    kernels_.push_back(findKernel(instruction.kernel));
     args_.push_back({in, static_cast<int>(instruction.inputs.size()),
                      tensors_.data() + firstInput + instruction.inputs.size(),
                      static_cast<int>(instruction.outputs.size()), instruction.ints.data(),

@@ -1,8 +1,8 @@
 // Element types and the strided window on memory that every kernel receives.
 #pragma once
 
+#include <bit>
 #include <cstdint>
-#include <cstring>
 
 namespace plinth {
 
@@ -56,16 +56,10 @@ struct Tensor {
 };
 
 // Narrow floats <-> float32, one value at a time. Rounds to nearest, ties to even; NaN stays NaN.
-inline float bfloat16ToFloat(uint16_t x) {
-  const uint32_t bits = static_cast<uint32_t>(x) << 16;
-  float f;
-  std::memcpy(&f, &bits, 4);
-  return f;
-}
+inline float bfloat16ToFloat(uint16_t x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
 
 inline uint16_t floatToBfloat16(float f) {
-  uint32_t bits;
-  std::memcpy(&bits, &f, 4);
+  const uint32_t bits = std::bit_cast<uint32_t>(f);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40);
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
 }
@@ -75,38 +69,24 @@ inline float float16ToFloat(uint16_t x) {
   const uint32_t magnitude = static_cast<uint32_t>(x & 0x7fff) << 13;  // exponent and fraction in float32's places
   const uint32_t exponent = magnitude & 0x0f800000u;
   uint32_t bits = magnitude + 0x38000000u;  // rebias by 112
-  float f;
-  if (exponent == 0x0f800000u) {
-    bits += 0x38000000u;  // infinity, NaN
-    std::memcpy(&f, &bits, 4);
-  } else if (exponent == 0) {  // zero, subnormal: renormalised by the subtraction
-    bits += 0x00800000u;
-    std::memcpy(&f, &bits, 4);
-    f -= 6.103515625e-05f;
-  } else {
-    std::memcpy(&f, &bits, 4);
+  if (exponent == 0x0f800000u) {            // infinity, NaN
+    bits += 0x38000000u;
+  } else if (exponent == 0) {  // zero, subnormal: the subtraction renormalises
+    bits = std::bit_cast<uint32_t>(std::bit_cast<float>(bits + 0x00800000u) - 6.103515625e-05f);
   }
-  std::memcpy(&bits, &f, 4);
-  bits |= sign;
-  std::memcpy(&f, &bits, 4);
-  return f;
+  return std::bit_cast<float>(bits | sign);
 }
 
 inline uint16_t floatToFloat16(float f) {
-  uint32_t bits;
-  std::memcpy(&bits, &f, 4);
-  const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
-  bits &= 0x7fffffffu;
-  if (bits > 0x7f800000u) return sign | 0x7e00 | static_cast<uint16_t>((bits >> 13) & 0x1ff);
-  if (bits >= 0x47800000u) return sign | 0x7c00;  // 65536 and above; 65520 .. 65536 round up below
-  if (bits < 0x38800000u) {                       // subnormal: let the adder round
-    float magnitude;
-    std::memcpy(&magnitude, &bits, 4);
-    magnitude += 0.5f;
-    std::memcpy(&bits, &magnitude, 4);
-    return sign | static_cast<uint16_t>(bits - 0x3f000000u);
+  const uint32_t signedBits = std::bit_cast<uint32_t>(f);
+  const uint16_t sign = static_cast<uint16_t>((signedBits >> 16) & 0x8000);
+  const uint32_t bits = signedBits & 0x7fffffffu;
+  if (bits > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | ((bits >> 13) & 0x1ffu));
+  if (bits >= 0x47800000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 65520 to 65536 become infinite below
+  if (bits < 0x38800000u) {                                             // subnormal: let the adder round
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(std::bit_cast<float>(bits) + 0.5f) - 0x3f000000u));
   }
-  return sign | static_cast<uint16_t>((bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1)) >> 13);
+  return static_cast<uint16_t>(sign | ((bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1)) >> 13));
 }
 
 }  // namespace plinth

@@ -1,6 +1,13 @@
 #include "thread_pool.h"
 
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+#include <vector>
 
 #include "memory.h"
 
@@ -64,32 +71,94 @@ void lowerThreadPriority() {
 #endif
 }
 
-ThreadPool::ThreadPool(int threads) : threads_(std::max(threads, 1)) {}
+struct ThreadPool::State {
+  struct Job {
+    Task task;
+    void* context;
+    int64_t nTasks;
+  };
 
-ThreadPool::~ThreadPool() { stopWorkers(); }
+  std::vector<std::thread> workers;
+  Job job{};
+  // High half: loop number; low half: tasks not yet claimed. A successful claim pins the job until the task is done.
+  alignas(64) std::atomic<uint64_t> claims{0};
+  alignas(64) std::atomic<int64_t> pending{0};
+  alignas(64) std::atomic<int> sleepers{0};
+  std::atomic<bool> callerSleeps{false};
+  std::atomic<bool> failed{false};
+  std::atomic<bool> stop{false};
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::condition_variable done;
+  std::exception_ptr failure;
+
+  void start(int threads) {
+    stop = false;
+    for (int worker = 1; worker < threads; worker++) workers.emplace_back([this, worker] { main(worker); });
+  }
+
+  void join() {
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      stop = true;
+    }
+    wake.notify_all();
+    for (std::thread& worker : workers) worker.join();
+    workers.clear();
+  }
+
+  void main(int worker) {
+    lowerThreadPriority();
+    const auto ready = [this] { return (claims.load(std::memory_order_seq_cst) & kLeft) != 0 || stop.load(); };
+    for (;;) {
+      if (!spinUntil(ready)) {
+        std::unique_lock<std::mutex> lock(mutex);
+        sleepers.fetch_add(1, std::memory_order_seq_cst);
+        wake.wait(lock, ready);
+        sleepers.fetch_sub(1, std::memory_order_relaxed);
+      }
+      if (stop) return;
+      work(worker);
+    }
+  }
+
+  // Claims and runs tasks until none is left.
+  void work(int worker) {
+    insideLoop = true;
+    uint64_t claim = claims.load(std::memory_order_acquire);
+    while ((claim & kLeft) != 0) {
+      if (!claims.compare_exchange_weak(claim, claim - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      if (!failed.load(std::memory_order_relaxed)) {
+        try {
+          job.task(job.context, job.nTasks - static_cast<int64_t>(claim & kLeft), worker);
+        } catch (...) {
+          std::lock_guard<std::mutex> lock(mutex);
+          if (!failure) failure = std::current_exception();
+          failed = true;
+        }
+      }
+      if (pending.fetch_sub(1, std::memory_order_seq_cst) == 1 && callerSleeps.load(std::memory_order_seq_cst)) {
+        { std::lock_guard<std::mutex> lock(mutex); }
+        done.notify_one();
+      }
+      claim = claims.load(std::memory_order_acquire);
+    }
+    insideLoop = false;
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : threads_(std::max(threads, 1)), state_(new State) {}
+
+ThreadPool::~ThreadPool() {
+  state_->join();
+  delete state_;
+}
 
 void ThreadPool::setThreads(int threads) {
   threads = std::max(threads, 1);
   if (threads == threads_) return;
-  stopWorkers();
+  state_->join();
   threads_ = threads;
-}
-
-void ThreadPool::startWorkers() {
-  stop_ = false;
-  for (int worker = 1; worker < threads_; worker++) {
-    workers_.emplace_back([this, worker] { workerMain(worker); });
-  }
-}
-
-void ThreadPool::stopWorkers() {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    stop_ = true;
-  }
-  wake_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
-  workers_.clear();
 }
 
 void ThreadPool::run(int64_t nTasks, void* context, Task task) {
@@ -99,69 +168,28 @@ void ThreadPool::run(int64_t nTasks, void* context, Task task) {
     return;
   }
   if (nTasks > static_cast<int64_t>(kLeft)) throw std::length_error("parallelFor: too many tasks");
-  if (workers_.empty()) startWorkers();
+  State& s = *state_;
+  if (s.workers.empty()) s.start(threads_);
 
-  job_ = {task, context, nTasks};
-  failure_ = nullptr;
-  failed_ = false;
-  pending_.store(nTasks, std::memory_order_relaxed);
-  const uint64_t loop = (claims_.load(std::memory_order_relaxed) >> 32) + 1;
-  claims_.store(loop << 32 | static_cast<uint64_t>(nTasks), std::memory_order_seq_cst);
-  if (sleepers_.load(std::memory_order_seq_cst) > 0) {
-    { std::lock_guard<std::mutex> lock(mutex_); }
-    wake_.notify_all();
+  s.job = {task, context, nTasks};
+  s.failure = nullptr;
+  s.failed = false;
+  s.pending.store(nTasks, std::memory_order_relaxed);
+  const uint64_t loop = (s.claims.load(std::memory_order_relaxed) >> 32) + 1;
+  s.claims.store(loop << 32 | static_cast<uint64_t>(nTasks), std::memory_order_seq_cst);
+  if (s.sleepers.load(std::memory_order_seq_cst) > 0) {
+    { std::lock_guard<std::mutex> lock(s.mutex); }
+    s.wake.notify_all();
   }
-  work(0);
-  const auto finished = [this] { return pending_.load(std::memory_order_seq_cst) == 0; };
+  s.work(0);
+  const auto finished = [&s] { return s.pending.load(std::memory_order_seq_cst) == 0; };
   if (!spinUntil(finished)) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    callerSleeps_ = true;
-    done_.wait(lock, finished);
-    callerSleeps_ = false;
+    std::unique_lock<std::mutex> lock(s.mutex);
+    s.callerSleeps = true;
+    s.done.wait(lock, finished);
+    s.callerSleeps = false;
   }
-  if (failure_) std::rethrow_exception(failure_);
-}
-
-void ThreadPool::work(int worker) {
-  insideLoop = true;
-  uint64_t claim = claims_.load(std::memory_order_acquire);
-  while ((claim & kLeft) != 0) {
-    if (!claims_.compare_exchange_weak(claim, claim - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-    if (!failed_.load(std::memory_order_relaxed)) {
-      try {
-        job_.task(job_.context, job_.nTasks - static_cast<int64_t>(claim & kLeft), worker);
-      } catch (...) {
-        capture();
-      }
-    }
-    if (pending_.fetch_sub(1, std::memory_order_seq_cst) == 1 && callerSleeps_.load(std::memory_order_seq_cst)) {
-      { std::lock_guard<std::mutex> lock(mutex_); }
-      done_.notify_one();
-    }
-    claim = claims_.load(std::memory_order_acquire);
-  }
-  insideLoop = false;
-}
-
-void ThreadPool::capture() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (!failure_) failure_ = std::current_exception();
-  failed_ = true;
-}
-
-void ThreadPool::workerMain(int worker) {
-  lowerThreadPriority();
-  const auto ready = [this] { return (claims_.load(std::memory_order_seq_cst) & kLeft) != 0 || stop_.load(); };
-  for (;;) {
-    if (!spinUntil(ready)) {
-      std::unique_lock<std::mutex> lock(mutex_);
-      sleepers_.fetch_add(1, std::memory_order_seq_cst);
-      wake_.wait(lock, ready);
-      sleepers_.fetch_sub(1, std::memory_order_relaxed);
-    }
-    if (stop_) return;
-    work(worker);
-  }
+  if (s.failure) std::rethrow_exception(s.failure);
 }
 
 void* ThreadPool::scratch(int64_t bytes, int slot) {

@@ -3,15 +3,8 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <exception>
-#include <memory>
-#include <mutex>
-#include <thread>
 #include <type_traits>
-#include <vector>
 
 namespace plinth {
 
@@ -60,33 +53,12 @@ class ThreadPool {
 
  private:
   using Task = void (*)(void* context, int64_t task, int worker);
-  struct Job {
-    Task task;
-    void* context;
-    int64_t nTasks;
-  };
+  struct State;
 
   void run(int64_t nTasks, void* context, Task task);
-  void startWorkers();
-  void stopWorkers();
-  void workerMain(int worker);
-  void work(int worker);
-  void capture();
 
   int threads_;
-  std::vector<std::thread> workers_;
-  Job job_{};
-  // High half: loop number; low half: tasks not yet claimed. A successful claim pins job_ until the task is done.
-  alignas(64) std::atomic<uint64_t> claims_{0};
-  alignas(64) std::atomic<int64_t> pending_{0};
-  alignas(64) std::atomic<int> sleepers_{0};
-  std::atomic<bool> callerSleeps_{false};
-  std::atomic<bool> failed_{false};
-  std::atomic<bool> stop_{false};
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::condition_variable done_;
-  std::exception_ptr failure_;
+  State* state_;
 };
 
 // Lets the operating system prefer every other thread (the event loop above all) over the calling one.

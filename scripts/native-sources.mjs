@@ -1,4 +1,5 @@
-// Answers binding.gyp: the C++ sources (default), or 1 if the compiler is GCC (--is-gcc).
+// Answers binding.gyp: sources compiled once (--runtime), sources compiled for each instruction set (--variant), or 1 if
+// the compiler is GCC (--is-gcc).
 import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -15,12 +16,18 @@ function isGcc() {
   }
 }
 
+// These contain or choose code by instruction set; so does every kernel.
+const variantSources = ["addon.cc", "cpu.cc"];
+
+function sources(folder) {
+  const names = readdirSync(join(root, folder)).filter((name) => name.endsWith(".cc"));
+  return names.sort().map((name) => `${folder}/${name}`);
+}
+
 if (process.argv.includes("--is-gcc")) {
   console.log(isGcc() ? "1" : "0");
+} else if (process.argv.includes("--runtime")) {
+  console.log(sources("native").filter((path) => !variantSources.some((name) => path.endsWith(`/${name}`))).join("\n"));
 } else {
-  for (const folder of ["native", "native/kernels"]) {
-    for (const name of readdirSync(join(root, folder)).sort()) {
-      if (name.endsWith(".cc")) console.log(`${folder}/${name}`);
-    }
-  }
+  console.log([...variantSources.map((name) => `native/${name}`), ...sources("native/kernels")].join("\n"));
 }

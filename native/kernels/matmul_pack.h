@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/element.h"
 #include "kernels/transpose.h"
 #include "tensor.h"
 
@@ -11,34 +12,6 @@ namespace plinth::matmul {
 
 using simd::F32;
 using simd::kLanes;
-
-struct BFloat16 {
-  uint16_t bits;
-};
-struct Float16 {
-  uint16_t bits;
-};
-
-inline float toFloat(float x) { return x; }
-inline float toFloat(BFloat16 x) { return bfloat16ToFloat(x.bits); }
-inline float toFloat(Float16 x) { return float16ToFloat(x.bits); }
-
-inline F32 loadVector(const float* p) { return simd::load(p); }
-inline F32 loadVector(const BFloat16* p) { return simd::loadBf16(&p->bits); }
-inline F32 loadVector(const Float16* p) { return simd::loadF16(&p->bits); }
-
-// The first n < kLanes elements, the rest 0; reads nothing beyond them.
-inline F32 loadPartialVector(const float* p, int n) { return simd::loadPartial(p, n); }
-template <typename T>
-F32 loadPartialVector(const T* p, int n) {
-  T lanes[kLanes] = {};
-  std::copy(p, p + n, lanes);
-  return loadVector(lanes);
-}
-template <typename T>
-F32 loadUpTo(const T* p, int64_t n) {
-  return n >= kLanes ? loadVector(p) : n > 0 ? loadPartialVector(p, static_cast<int>(n)) : simd::zero();
-}
 
 // One operand seen as lines (rows of A, columns of B) of K terms each. Strides in elements.
 struct Operand {
@@ -61,7 +34,7 @@ void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines
     for (int64_t k = 0; k < kc; k++) {
       for (int i = 0; i < width; i += kLanes) {
         const int64_t n = std::min<int64_t>(lines, width) - i;
-        simd::store(to + k * width + i, loadUpTo(from + k * kStride + i, n));
+        simd::store(to + k * width + i, loadVectorUpTo(from + k * kStride + i, n));
       }
     }
   } else if (kStride == 1) {
@@ -73,7 +46,7 @@ void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines
         if (n == kLanes && valid >= kLanes) {
           for (int l = 0; l < kLanes; l++) block[l] = loadVector(from + (i + l) * lineStride + k);
         } else {
-          for (int l = 0; l < kLanes; l++) block[l] = loadUpTo(from + (i + l) * lineStride + k, l < valid ? n : 0);
+          for (int l = 0; l < kLanes; l++) block[l] = loadVectorUpTo(from + (i + l) * lineStride + k, l < valid ? n : 0);
         }
         simd::transposeBlock(block);
         for (int64_t l = 0; l < n; l++) simd::store(to + (k + l) * width + i, block[l]);

@@ -1,0 +1,257 @@
+import assert from "node:assert/strict";
+import { after, describe, test } from "node:test";
+import type { DType } from "../../src/engine/ir/dtype.ts";
+import { rowMajorStrides, type Shape, sizeOf } from "../../src/engine/ir/shape.ts";
+import {
+  addons,
+  bfloat16,
+  dot,
+  forEachIndex,
+  fromBfloat16,
+  fromFloat16,
+  generator,
+  runKernel,
+  type Value,
+} from "./addon.ts";
+
+const toNumber: Record<"float32" | "bfloat16" | "float16", (stored: number) => number> = {
+  float32: (x) => x,
+  bfloat16: fromBfloat16,
+  float16: fromFloat16,
+};
+
+type Floating = keyof typeof toNumber;
+
+/** A random operand of this logical shape; `order` says how its axes lie in memory, outermost first. */
+function operand(
+  shape: Shape,
+  seed: number,
+  options: { dtype?: Floating; order?: readonly number[]; gap?: number } = {},
+): Value {
+  const { dtype = "float32", order = shape.map((_, i) => i), gap = 0 } = options;
+  const inner = order.map((axis, i) => (shape[axis] as number) + (i === order.length - 1 ? gap : 0));
+  const memory = rowMajorStrides(inner);
+  const strides = shape.map((_, axis) => memory[order.indexOf(axis)] as number);
+  const random = generator(seed);
+  const data = dtype === "float32" ? new Float32Array(sizeOf(inner) + 3) : new Uint16Array(sizeOf(inner) + 3);
+  // Half-precision patterns 0x3000..0x3fff are floats between about 0.1 and 2 of either sign.
+  for (let i = 0; i < data.length; i++) {
+    const x = random();
+    data[i] =
+      dtype === "float32"
+        ? x
+        : dtype === "bfloat16"
+          ? bfloat16(x)
+          : 0x3000 + Math.floor(Math.abs(x) * 0xbff) + (x < 0 ? 0x8000 : 0);
+  }
+  return { dtype, shape, data, strides, offset: 3 };
+}
+
+function elementOf(v: Value, index: readonly number[]): number {
+  return toNumber[v.dtype as Floating](v.data[(v.offset ?? 0) + dot(index, v.strides as number[])] as number);
+}
+
+/** Rows and columns to check: all of a small product, some of a large one. */
+function sampled(n: number): number[] {
+  if (n <= 48) return Array.from({ length: n }, (_, i) => i);
+  return [0, 1, 13, 14, 15, 31, 32, 33, n >> 1, n - 17, n - 2, n - 1];
+}
+
+function checkProduct(a: Value, b: Value, out: Float32Array, where: string): void {
+  const batch = a.shape.slice(0, -2);
+  const [M, K] = a.shape.slice(-2) as [number, number];
+  const N = b.shape.at(-1) as number;
+  const rows = sampled(M);
+  const columns = sampled(N);
+  forEachIndex(batch, (lead, item) => {
+    for (const m of rows) {
+      for (const n of columns) {
+        let expected = 0;
+        let magnitude = 0;
+        for (let k = 0; k < K; k++) {
+          const term = elementOf(a, [...lead, m, k]) * elementOf(b, [...lead, k, n]);
+          expected += term;
+          magnitude += Math.abs(term);
+        }
+        const got = out[(item * M + m) * N + n] as number;
+        assert.ok(
+          Math.abs(got - expected) <= 1e-6 * magnitude + 1e-30,
+          `${where}: element [${lead},${m},${n}] is ${got}, expected ${expected}`,
+        );
+      }
+    }
+  });
+}
+
+interface Case {
+  readonly name: string;
+  readonly a: Value;
+  readonly b: Value;
+}
+
+const shapes: readonly (readonly [M: number, K: number, N: number])[] = [
+  [1, 1, 1],
+  [1, 7, 5],
+  [3, 17, 33],
+  [14, 32, 32],
+  [15, 33, 31],
+  [13, 5, 100],
+  [2, 385, 17],
+  [5, 800, 300],
+  [29, 384, 65],
+  [100, 769, 70],
+  [61, 40, 2100],
+  [2100, 20, 40],
+  [1, 1000, 515],
+  [8, 64, 1030],
+];
+
+function cases(): Case[] {
+  const list: Case[] = [];
+  for (const [M, K, N] of shapes) {
+    for (const [name, orderA, orderB] of [
+      ["NN", [0, 1], [0, 1]],
+      ["TN", [1, 0], [0, 1]],
+      ["NT", [0, 1], [1, 0]],
+      ["TT", [1, 0], [1, 0]],
+    ] as const) {
+      list.push({
+        name: `${name} ${M}x${K}x${N}`,
+        a: operand([M, K], 1, { order: orderA, gap: 3 }),
+        b: operand([K, N], 2, { order: orderB, gap: 5 }),
+      });
+    }
+  }
+  for (const dtype of ["bfloat16", "float16"] as const) {
+    for (const orderB of [
+      [0, 1],
+      [1, 0],
+    ]) {
+      for (const M of [1, 3, 30]) {
+        list.push({
+          name: `${dtype} ${M}x70x50, b in order ${orderB}`,
+          a: operand([M, 70], 3, { dtype }),
+          b: operand([70, 50], 4, { dtype, order: orderB }),
+        });
+      }
+    }
+  }
+  list.push(
+    { name: "float32 by bfloat16", a: operand([9, 70], 3), b: operand([70, 50], 4, { dtype: "bfloat16" }) },
+    { name: "batch", a: operand([5, 7, 19], 5), b: operand([5, 19, 23], 6) },
+    {
+      name: "two batch axes, heads inside",
+      a: operand([2, 3, 20, 16], 5, { order: [0, 2, 1, 3] }),
+      b: operand([2, 3, 16, 20], 6, { order: [0, 3, 1, 2] }),
+    },
+    { name: "many small", a: operand([200, 4, 8], 5), b: operand([200, 8, 4], 6) },
+    { name: "larger batch", a: operand([3, 130, 140], 5), b: operand([3, 140, 150], 6, { order: [0, 2, 1] }) },
+    { name: "b broadcast over the batch", a: operand([4, 6, 30], 7), b: broadcast(operand([30, 20], 8), 4) },
+    { name: "a broadcast over the batch", a: broadcast(operand([6, 30], 7), 4), b: operand([4, 30, 20], 8) },
+    { name: "every stride above 1", a: operand([6, 10, 2], 7), b: operand([10, 9, 2], 8) },
+  );
+  const [a, b] = [list.at(-1)?.a as Value, list.at(-1)?.b as Value];
+  list[list.length - 1] = {
+    name: "every stride above 1",
+    a: { ...a, shape: [6, 10], strides: [20, 2] },
+    b: { ...b, shape: [10, 9], strides: [18, 2] },
+  };
+  return list;
+}
+
+function broadcast(v: Value, n: number): Value {
+  return { ...v, shape: [n, ...v.shape], strides: [0, ...(v.strides as number[])] };
+}
+
+function outputOf(a: Value, b: Value): { dtype: DType; shape: Shape } {
+  return { dtype: "float32", shape: [...a.shape.slice(0, -1), b.shape.at(-1) as number] };
+}
+
+for (const addon of addons()) {
+  describe(`matmul (${addon.isa()})`, () => {
+    after(() => addon.setThreads(2));
+
+    test("agrees with float64, and 1, 2 and 3 threads give the same bits", async () => {
+      for (const { name, a, b } of cases()) {
+        addon.setThreads(1);
+        const [alone] = (await runKernel(addon, "matmul", [a, b], [outputOf(a, b)])) as [Float32Array];
+        checkProduct(a, b, alone, name);
+        for (const threads of [2, 3]) {
+          addon.setThreads(threads);
+          const [shared] = (await runKernel(addon, "matmul", [a, b], [outputOf(a, b)])) as [Float32Array];
+          assert.deepEqual(shared, alone, `${name} with ${threads} threads`);
+        }
+      }
+    });
+
+    test("a row does not depend on the other rows, a column not on the other columns", async () => {
+      addon.setThreads(2);
+      for (const orderB of [
+        [0, 1],
+        [1, 0],
+      ]) {
+        for (const orderA of [
+          [0, 1],
+          [1, 0],
+        ]) {
+          const [M, K, N] = [150, 900, 140];
+          const a = operand([M, K], 11, { order: orderA });
+          const b = operand([K, N], 12, { order: orderB });
+          const [whole] = (await runKernel(addon, "matmul", [a, b], [outputOf(a, b)])) as [Float32Array];
+          for (const rows of [1, 2, 3, 4, 5, 9, 16, 70]) {
+            const from = 40;
+            const part = { ...a, shape: [rows, K], offset: (a.offset as number) + from * (a.strides as number[])[0]! };
+            const [got] = (await runKernel(addon, "matmul", [part, b], [outputOf(part, b)])) as [Float32Array];
+            assert.deepEqual(
+              got,
+              whole.subarray(from * N, (from + rows) * N),
+              `${rows} rows, a ${orderA}, b ${orderB}`,
+            );
+          }
+          for (const columns of [1, 3, 17, 40]) {
+            const from = 37;
+            const part = {
+              ...b,
+              shape: [K, columns],
+              offset: (b.offset as number) + from * (b.strides as number[])[1]!,
+            };
+            const [got] = (await runKernel(addon, "matmul", [a, part], [outputOf(a, part)])) as [Float32Array];
+            const expected = Float32Array.from(
+              { length: M * columns },
+              (_, i) => whole[Math.floor(i / columns) * N + from + (i % columns)] as number,
+            );
+            assert.deepEqual(got, expected, `${columns} columns, a ${orderA}, b ${orderB}`);
+          }
+        }
+      }
+    });
+
+    test("empty products", async () => {
+      const [zeros] = await runKernel(
+        addon,
+        "matmul",
+        [operand([3, 0], 1), operand([0, 4], 2)],
+        [{ dtype: "float32", shape: [3, 4] }],
+      );
+      assert.deepEqual(zeros, new Float32Array(12));
+      const [none] = await runKernel(
+        addon,
+        "matmul",
+        [operand([0, 3], 1), operand([3, 4], 2)],
+        [{ dtype: "float32", shape: [0, 4] }],
+      );
+      assert.equal(none?.length, 0);
+    });
+
+    test("infinities and NaN arrive where they belong and nowhere else", async () => {
+      const a = operand([20, 40], 1);
+      const b = operand([40, 37], 2);
+      a.data[(a.offset as number) + 5 * 40 + 7] = Number.NaN;
+      b.data[(b.offset as number) + 9 * 37 + 36] = Number.POSITIVE_INFINITY;
+      const [out] = (await runKernel(addon, "matmul", [a, b], [outputOf(a, b)])) as [Float32Array];
+      out.forEach((x, i) =>
+        assert.equal(Number.isFinite(x), Math.floor(i / 37) !== 5 && i % 37 !== 36, `element ${i}: ${x}`),
+      );
+    });
+  });
+}
