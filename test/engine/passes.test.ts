@@ -9,6 +9,7 @@ import {
   exp,
   type Graph,
   input,
+  matmul,
   mul,
   neg,
   pad,
@@ -116,6 +117,16 @@ for (const [name, build, left] of algebra) {
     assert.deepEqual(opsAfter(simplify, graphOf([x], build(x))), left);
   });
 }
+
+test("algebra: a transposed product is the product of the transposed, unless the product itself is needed", () => {
+  const a = float([5, 4, 6]);
+  const b = float([5, 6, 3]);
+  const product = matmul(a, b);
+  const turned = transpose(product, [0, 2, 1]);
+  assert.deepEqual(opsAfter(simplifyAlgebra, graphOf([a, b], turned)), ["transpose", "transpose", "matmul"]);
+  assert.deepEqual(opsAfter(simplifyAlgebra, graphOf([a, b], turned, product)), ["matmul", "transpose"]);
+  assert.deepEqual(opsAfter(simplifyAlgebra, graphOf([a, b], transpose(product, [1, 2, 0]))), ["matmul", "transpose"]);
+});
 
 test("algebra: a cast to the same element type vanishes, others stay", () => {
   const x = input({ shape: [3], dtype: "int32" });

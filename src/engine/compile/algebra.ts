@@ -1,4 +1,4 @@
-import type { Graph } from "../ir/graph.ts";
+import { type Graph, topologicalOrder } from "../ir/graph.ts";
 import type { NdArray } from "../ir/nd-array.ts";
 import { type Shape, sameShape, sizeOf } from "../ir/shape.ts";
 import { apply1, type Node, type Tensor, type TensorType } from "../ir/tensor.ts";
@@ -7,20 +7,35 @@ import { broadcastTo } from "../ops/sum.ts";
 import { transpose } from "../ops/transpose.ts";
 import { rewriteGraph } from "./rewrite.ts";
 
-/** A tensor equal to the node's only output, or undefined where the rule does not apply. */
-type Rule = (node: Node, inputs: readonly Tensor[], type: TensorType) => Tensor | undefined;
+/**
+ * A tensor equal to the node's only output, or undefined where the rule does not apply. `alone` tells whether nothing
+ * else uses what the node reads.
+ */
+type Rule = (node: Node, inputs: readonly Tensor[], type: TensorType, alone: boolean) => Tensor | undefined;
 
 /**
  * Removes work that algebra shows to be idle. Every rule gives the same numbers as the original (up to the sign of a
  * zero), so results do not depend on what was simplified.
  */
 export function simplifyAlgebra(graph: Graph): Graph {
+  const users = countUsers(graph);
   return rewriteGraph(graph, (node, inputs) => {
     const type = node.outputs[0];
     if (type === undefined || node.outputs.length !== 1) return undefined;
-    const result = rules[node.op.name]?.(node, inputs, type) ?? hoistBroadcasts(node, inputs, type);
+    const alone = node.inputs.every((tensor) => users.get(tensor.node) === 1);
+    const result = rules[node.op.name]?.(node, inputs, type, alone) ?? hoistBroadcasts(node, inputs, type);
     return result === undefined ? undefined : [result];
   });
+}
+
+function countUsers(graph: Graph): Map<Node, number> {
+  const users = new Map<Node, number>();
+  const use = ({ node }: Tensor): void => {
+    users.set(node, (users.get(node) ?? 0) + 1);
+  };
+  for (const node of topologicalOrder(graph.outputs)) node.inputs.forEach(use);
+  graph.outputs.forEach(use);
+  return users;
 }
 
 /** The input itself, where it already has the output's type. */
@@ -70,10 +85,15 @@ const rules: Readonly<Record<string, Rule>> = {
     }
     return undefined;
   },
-  transpose: (node, [x], type) => {
+  transpose: (node, [x], type, alone) => {
     const permutation = node.attrs["permutation"] as readonly number[];
     if (x === undefined) return undefined;
     if (movesNothing(permutation, type.shape)) return reshape(x, type.shape);
+    if (x.node.op.name === "matmul" && alone && swapsLastAxes(permutation)) {
+      // (AB)' = B'A', and the product reads its operands through any strides.
+      const [a, b] = x.node.inputs as [Tensor, Tensor];
+      return apply1(x.node.op, [transpose(b, permutation), transpose(a, permutation)], x.node.attrs);
+    }
     if (x.node.op.name !== "transpose") return undefined;
     const first = x.node.attrs["permutation"] as readonly number[];
     return transpose(x.node.inputs[0] as Tensor, permutation.map((axis) => first[axis] as number));
@@ -92,6 +112,11 @@ const rules: Readonly<Record<string, Rule>> = {
     return whole ? same(source.inputs[0], type) : undefined;
   },
 };
+
+function swapsLastAxes(permutation: readonly number[]): boolean {
+  const rank = permutation.length;
+  return permutation.every((axis, i) => axis === (i < rank - 2 ? i : 2 * rank - 3 - i));
+}
 
 /** True where a permutation only moves axes of size 1. `shape` is the permuted shape. */
 function movesNothing(permutation: readonly number[], shape: Shape): boolean {
