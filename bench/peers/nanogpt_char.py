@@ -1,0 +1,122 @@
+"""Peer of bench/char-shakespeare.ts: nanoGPT's CPU recipe for character-level Shakespeare in PyTorch, with the model that
+recipes/char-shakespeare.yaml trains (biases, tied head, no dropout), the same data, batches of the same shape and the
+same schedule; fused AdamW and fused attention, without torch.compile, as nanoGPT runs it on a CPU.
+
+    python bench/peers/nanogpt_char.py input.txt [--steps 2000] [--threads 2] [--seed 1337]
+
+Prints one JSON line: {"version", "parameters", "seconds" of training, "loss", "heldOutLoss" over the whole last tenth}.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+LAYERS, HEADS, WIDTH, CONTEXT, BATCH = 4, 4, 128, 64, 12
+LR, MIN_LR, WARMUP, DECAY, BETAS, CLIP = 1e-3, 1e-4, 100, 0.1, (0.9, 0.99), 1.0
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.c_attn, self.c_proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.c_fc, self.c_out = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+
+    def forward(self, x):
+        b, t, d = x.shape
+        q, k, v = self.c_attn(self.ln_1(x)).split(d, dim=2)
+        q, k, v = (y.view(b, t, HEADS, d // HEADS).transpose(1, 2) for y in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.c_proj(y.transpose(1, 2).reshape(b, t, d))
+        return x + self.c_out(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
+
+
+class Gpt(nn.Module):
+    def __init__(self, vocab):
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(vocab, WIDTH), nn.Embedding(CONTEXT, WIDTH)
+        self.h = nn.ModuleList(Block() for _ in range(LAYERS))
+        self.ln_f = nn.LayerNorm(WIDTH)
+        for name, p in self.named_parameters():
+            if p.dim() > 1:
+                residual = name.endswith(("c_proj.weight", "c_out.weight"))
+                nn.init.normal_(p, std=0.02 / math.sqrt(2 * LAYERS) if residual else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(p)
+
+    def forward(self, tokens, targets, reduction="mean"):
+        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1]))
+        for block in self.h:
+            x = block(x)
+        logits = F.linear(self.ln_f(x), self.wte.weight)
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1), reduction=reduction)
+
+
+def held_out_loss(model, ids):
+    total = count = 0
+    rows = (len(ids) - 1) // CONTEXT
+    tokens = ids[: rows * CONTEXT].view(rows, CONTEXT)
+    targets = ids[1 : rows * CONTEXT + 1].view(rows, CONTEXT)
+    with torch.no_grad():
+        for start in range(0, rows, 256):
+            part = targets[start : start + 256]
+            total += model(tokens[start : start + 256], part, reduction="sum").item()
+            count += part.numel()
+    return total / count
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("text")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1337)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    with open(args.text, encoding="utf-8") as file:
+        text = file.read()
+    ids = {character: i for i, character in enumerate(sorted(set(text)))}
+    data = torch.tensor([ids[character] for character in text])
+    train, held_out = data[: int(0.9 * len(data))], data[int(0.9 * len(data)) :]
+    model = Gpt(len(ids))
+    groups = [
+        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": DECAY},
+        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LR, betas=BETAS, fused=True)
+    started = time.perf_counter()
+    for step in range(args.steps):
+        if step < WARMUP:
+            lr = LR * (step + 1) / (WARMUP + 1)
+        else:
+            lr = MIN_LR + 0.5 * (LR - MIN_LR) * (1 + math.cos(math.pi * (step - WARMUP) / (args.steps - 1 - WARMUP)))
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        starts = torch.randint(len(train) - CONTEXT, (BATCH,))
+        tokens = torch.stack([train[i : i + CONTEXT] for i in starts])
+        targets = torch.stack([train[i + 1 : i + 1 + CONTEXT] for i in starts])
+        loss = model(tokens, targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        if step % 250 == 0:
+            print(f"step {step}: loss {loss.item():.4f}", file=sys.stderr)
+    seconds = time.perf_counter() - started
+    print(json.dumps({
+        "version": torch.__version__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": seconds,
+        "loss": loss.item(),
+        "heldOutLoss": held_out_loss(model, held_out),
+    }))
+
+
+main()
