@@ -3,7 +3,7 @@ import { type Encoding, Tokenizer as NativeTokenizer } from "tokenizers";
 import { PlinthError, sha256, writeFileAtomic, writeJsonAtomic } from "../base/index.ts";
 import { type ChatMessage, type ChatOptions, ChatTemplate, type RenderedChat } from "./chat-template.ts";
 import { StreamDecoder } from "./stream-decoder.ts";
-import { tokenByteLengths } from "./token-bytes.ts";
+import { tokenByteLengths, vocabulary } from "./token-bytes.ts";
 import { readTokenizerFiles, type TokenizerConfig, type TokenizerJson } from "./tokenizer-files.ts";
 
 export interface EncodeOptions {
@@ -40,7 +40,10 @@ export class Tokenizer {
     this.json = json;
     this.config = config;
     this.#native = native;
-    this.vocabSize = 1 + Object.values(native.getVocab(true)).reduce((largest, id) => Math.max(largest, id), -1);
+    let largest = -1;
+    for (const [, id] of vocabulary(json)) largest = Math.max(largest, id);
+    for (const { id } of json.added_tokens ?? []) largest = Math.max(largest, id);
+    this.vocabSize = largest + 1;
     this.specialTokens = new Map((json.added_tokens ?? []).filter((t) => t.special).map((t) => [t.content, t.id]));
     this.bosId = this.#configured("bos_token");
     this.eosId = this.#configured("eos_token");
@@ -128,7 +131,7 @@ export class Tokenizer {
 
   /** UTF-8 bytes of text that each id stands for; special tokens 0. Exact for byte-level vocabularies. */
   get tokenBytes(): Uint16Array {
-    this.#tokenBytes ??= tokenByteLengths(this.json, this.#native.getVocab(true), this.vocabSize);
+    this.#tokenBytes ??= tokenByteLengths(this.json, this.vocabSize);
     return this.#tokenBytes;
   }
 

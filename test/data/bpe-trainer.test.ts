@@ -3,11 +3,13 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { type Tokenizer, trainBpe } from "../../src/data/index.ts";
-import { packageRoot } from "../../src/base/index.ts";
+import { asset, skipWithout } from "../assets.ts";
+import { packageRoot, sha256 } from "../../src/base/index.ts";
 
 interface Golden {
   specialTokens: string[];
   probes: string[];
+  tinyShakespeare: { vocabSize: number; merges: number; sha256: string };
   cases: { corpus: string; texts: string[]; vocabSize: number; learnt: string[]; merges: [string, string][]; probes: number[][] }[];
 }
 
@@ -24,6 +26,16 @@ for (const example of golden.cases) {
     assert.deepEqual(probes.map((ids) => [...ids]), example.probes);
   });
 }
+
+const shakespeare = "text/tinyshakespeare/input.txt";
+
+test("the same merges as Hugging Face's trainer on a megabyte of real text", { skip: skipWithout(shakespeare) }, async () => {
+  const { vocabSize, merges, sha256: expected } = golden.tinyShakespeare;
+  const tokenizer = await trainBpe([readFileSync(asset(shakespeare), "utf8")], { vocabSize, specialTokens: golden.specialTokens });
+  const learnt = tokenizer.json.model.merges as [string, string][];
+  assert.equal(learnt.length, merges);
+  assert.equal(sha256(learnt.map((pair) => pair.join(" ")).join("\n")), expected);
+});
 
 test("any text survives encoding and decoding, whatever the training text", async () => {
   const tokenizer = await trainBpe(["only these words"], { vocabSize: 270 });

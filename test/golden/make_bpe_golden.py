@@ -3,7 +3,9 @@
 Run from the repository root: python test/golden/make_bpe_golden.py   (needs the `tokenizers` package)
 """
 
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import tokenizers
@@ -59,10 +61,20 @@ def train(texts, size):
     }
 
 
+def train_asset():
+    """Digest of the merges learnt from tiny Shakespeare (an asset, not in the repository)."""
+    root = Path(os.environ.get("PLINTH_ASSETS", "../shared/assets"))
+    text = (root / "text/tinyshakespeare/input.txt").read_bytes().decode("utf-8")
+    result = train([text], 3000)
+    digest = hashlib.sha256("\n".join(" ".join(pair) for pair in result["merges"]).encode()).hexdigest()
+    return {"vocabSize": 3000, "merges": len(result["merges"]), "sha256": digest}
+
+
 out = {
     "library": f"tokenizers {tokenizers.__version__}",
     "specialTokens": SPECIALS,
     "probes": PROBES,
+    "tinyShakespeare": train_asset(),
     "cases": [{"corpus": name, "texts": CORPORA[name], **train(CORPORA[name], size)} for name, sizes in SIZES.items() for size in sizes],
 }
 path = Path(__file__).parent / "bpe_golden.json"
