@@ -1,4 +1,8 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { builtVariants, loadNative } from "../../src/engine/backends/load-native.ts";
 import {
@@ -132,4 +136,28 @@ test("arrays of another shape than compiled for are refused", async () => {
   const compiled = jit((x: Tensor) => add(x, 1), { backend: createBackend("native") }).compile({ shape: [2], dtype: "float32" });
   await assert.rejects(compiled.executable.run([NdArray.float32([1], [1])]), /run: expected float32\[2\] for x, got float32\[1\]/);
   await assert.rejects(compiled.executable.run([]), /run: expected 1 arrays, got 0/);
+});
+
+test("without a native build the reference backend runs, after one line of warning", () => {
+  // A copy of the compiled engine in a package without native files.
+  const folder = mkdtempSync(join(tmpdir(), "plinth-"));
+  try {
+    const sources = join(import.meta.dirname, "..", "..", "src");
+    for (const part of ["base", "engine"]) cpSync(join(sources, part), join(folder, "src", part), { recursive: true });
+    writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "plinth", type: "module", version: "0.0.0" }));
+    const script = `
+      import { defaultBackend, hostInfo, jit, NdArray, add } from "./src/engine/index.js";
+      const f = jit((x) => add(x, 1));
+      await f(NdArray.scalar(1));
+      const out = await f(NdArray.scalar(41));
+      console.log(defaultBackend().name, out.item(), hostInfo().native.missing !== undefined);`;
+    const run = spawnSync(process.execPath, ["--input-type=module", "-e", script], { cwd: folder, encoding: "utf8" });
+    assert.equal(run.stdout, "reference 42 true\n", run.stderr);
+    assert.match(
+      run.stderr,
+      /^plinth: the native engine \(plinth-baseline\.node\) is not built\. Fix: .*npm run build:native\. Running on the slow reference backend\.\n$/,
+    );
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });

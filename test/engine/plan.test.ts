@@ -90,6 +90,9 @@ test("fusion: siblings that read the same tensor share the pass over it", () => 
   const x = float(64, 64);
   const y = float(64, 64);
   assert.deepEqual(kernels([x, y], [mul(exp(x), y), add(tanh(x), y)]), ["fused"]);
+  // A sum of its own is computed the same way whatever stands beside it.
+  assert.deepEqual(kernels([x], [sum(x, { axes: [1] }), exp(x)]), ["reduce", "fused"]);
+  assert.deepEqual(kernels([x], [exp(x), sum(x, { axes: [1] })]), ["fused", "reduce"]);
 });
 
 test("fusion: a cheap value is computed again rather than stored, an expensive one is not", () => {

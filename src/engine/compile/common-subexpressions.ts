@@ -12,10 +12,14 @@ export function mergeCommonSubexpressions(graph: Graph): Graph {
   const known = new Map<string, readonly Tensor[]>();
   const keyOf = (node: Node, inputs: readonly Tensor[]): string =>
     `${node.op.name}|${inputs.map((tensor) => `${tensor.node.id}.${tensor.index}`).join(",")}|${keys.of(node)}`;
+  let key = "";
   return rewriteGraph(
     graph,
-    (node, inputs) => known.get(keyOf(node, inputs)),
-    (node, inputs, outputs) => known.set(keyOf(node, inputs), outputs),
+    (node, inputs) => {
+      key = keyOf(node, inputs);
+      return known.get(key);
+    },
+    (outputs) => known.set(key, outputs),
   );
 }
 

@@ -74,7 +74,9 @@ export function fuse(order: readonly Node[], kept: readonly Tensor[]): Unit[] {
     const inputs = inputsOf[i] as number[];
     for (const input of inputs) if (i - input <= maxDistance) joiner.tryJoin(i, input);
     const { shape } = clusters[i] as Cluster;
-    if (sizeOf(shape) < minSiblingSize) return;
+    // A reduction joins only what makes its operand. Whether siblings join depends on sizes, and the bits of a sum depend
+    // on the kernel that computes it: results must not change with the size of the batch.
+    if (node.op.lower.kind !== "elementwise" || sizeOf(shape) < minSiblingSize) return;
     node.inputs.forEach((tensor, k) => {
       const input = inputs[k] as number;
       if (!sameShape(tensor.shape, shape)) return;

@@ -10,13 +10,9 @@ export type Rewrite = (node: Node, inputs: readonly Tensor[]) => readonly Tensor
 /**
  * Rewrites a graph node by node; gives the graph itself when nothing was replaced. Graph inputs stay the same tensors.
  * Every other node is made anew, so that ids keep the order of the program; nodes that nothing uses any more are gone,
- * since a graph is what its outputs reach. `kept` hears of every node that stays.
+ * since a graph is what its outputs reach. `kept` hears of the outputs of every node that stays, right after `rewrite`.
  */
-export function rewriteGraph(
-  graph: Graph,
-  rewrite: Rewrite,
-  kept?: (node: Node, inputs: readonly Tensor[], outputs: readonly Tensor[]) => void,
-): Graph {
+export function rewriteGraph(graph: Graph, rewrite: Rewrite, kept?: (outputs: readonly Tensor[]) => void): Graph {
   const replaced = new Map<Node, readonly Tensor[]>();
   const find = (tensor: Tensor): Tensor => replaced.get(tensor.node)?.[tensor.index] ?? tensor;
   let changed = false;
@@ -26,7 +22,7 @@ export function rewriteGraph(
     let outputs = inScope(node.scope, () => rewrite(node, inputs));
     if (outputs === undefined) {
       outputs = reapply(node, inputs);
-      kept?.(node, inputs, outputs);
+      kept?.(outputs);
     } else {
       changed = true;
     }
