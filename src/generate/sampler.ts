@@ -23,22 +23,11 @@ export function nextTokenDistribution(
   const best = argmax(scores);
   const temperature = options.temperature ?? 1;
   if (temperature === 0) return { ids: Int32Array.of(best), probabilities: Float64Array.of(1) };
-  if (temperature !== 1) for (let i = 0; i < scores.length; i++) scores[i] = (scores[i] as number) / temperature;
 
   const top = scores[best] as number;
   let floor = Number.NEGATIVE_INFINITY;
   if (options.topK !== undefined && options.topK < scores.length) floor = kthLargest(scores, options.topK);
-  const ids: number[] = [];
-  const weights: number[] = [];
-  for (let i = 0; i < scores.length; i++) {
-    const score = scores[i] as number;
-    if (score < floor) continue;
-    const weight = Math.exp(score - top);
-    if (weight === 0) continue;
-    ids.push(i);
-    weights.push(weight);
-  }
-  let kept: Weighted = { ids, weights };
+  let kept: Weighted = weigh(scores, top, { floor, temperature });
   if (options.topP !== undefined && options.topP < 1) kept = keepNucleus(kept, options.topP);
   if (options.minP !== undefined && options.minP > 0) kept = keepAtLeast(kept, options.minP);
   return normalise(kept);
@@ -61,9 +50,11 @@ export function pick(distribution: Distribution, u: number): number {
 export function logSoftmax(logits: Float32Array): Float64Array {
   const top = logits[argmax(logits)] as number;
   let total = 0;
-  for (const logit of logits) total += Math.exp(logit - top);
+  for (let i = 0; i < logits.length; i++) total += Math.exp((logits[i] as number) - top);
   const shift = top + Math.log(total);
-  return Float64Array.from(logits, (logit) => logit - shift);
+  const logprobs = new Float64Array(logits.length);
+  for (let i = 0; i < logits.length; i++) logprobs[i] = (logits[i] as number) - shift;
+  return logprobs;
 }
 
 /** Ids of the n largest, in falling order, smaller ids first among equals. */
@@ -82,9 +73,40 @@ export function topIds(values: Float64Array | Float32Array, n: number): number[]
 }
 
 interface Weighted {
-  readonly ids: readonly number[];
+  readonly ids: Int32Array;
   /** Probabilities up to a common factor; the largest is 1. */
-  readonly weights: readonly number[];
+  readonly weights: Float64Array;
+}
+
+/** Weights of the tokens whose score is at least `floor`; `top` is the largest score. Typed arrays: vocabularies are long. */
+function weigh(
+  scores: Float32Array,
+  top: number,
+  { floor, temperature }: { floor: number; temperature: number },
+): Weighted {
+  const ids = new Int32Array(scores.length);
+  const weights = new Float64Array(scores.length);
+  let count = 0;
+  for (let i = 0; i < scores.length; i++) {
+    const score = scores[i] as number;
+    if (score < floor) continue;
+    const weight = Math.exp((score - top) / temperature);
+    if (weight === 0) continue;
+    ids[count] = i;
+    weights[count++] = weight;
+  }
+  return { ids: ids.subarray(0, count), weights: weights.subarray(0, count) };
+}
+
+function keep({ ids, weights }: Weighted, isKept: (weight: number) => boolean): Weighted {
+  const mask = weights.map((weight) => (isKept(weight) ? 1 : 0));
+  return { ids: ids.filter((_, i) => mask[i] === 1), weights: weights.filter((_, i) => mask[i] === 1) };
+}
+
+function sum(values: Float64Array): number {
+  let total = 0;
+  for (let i = 0; i < values.length; i++) total += values[i] as number;
+  return total;
 }
 
 /** Keskar et al. 2019 (CTRL), section 4.1, as transformers applies it to prompt and text alike. */
@@ -128,14 +150,12 @@ function kthLargest(scores: Float32Array, k: number): number {
  * Removes the least likely while what is removed adds up to at most 1 - p; the likeliest always stays. Tokens below
  * (1 - p) / n cannot reach that sum together, so only the others are sorted.
  */
-function keepNucleus({ ids, weights }: Weighted, p: number): Weighted {
-  let total = 0;
-  for (const weight of weights) total += weight;
-  const certain = ((1 - p) * total) / ids.length;
-  const candidates = Float64Array.from(weights.filter((weight) => weight >= certain)).sort();
-  let removed = total;
-  for (const weight of candidates) removed -= weight;
-  removed = Math.max(0, removed);
+function keepNucleus(tokens: Weighted, p: number): Weighted {
+  const { weights } = tokens;
+  const total = sum(weights);
+  const certain = ((1 - p) * total) / weights.length;
+  const candidates = weights.filter((weight) => weight >= certain).sort();
+  let removed = Math.max(0, total - sum(candidates));
   let first = 0;
   while (first < candidates.length - 1) {
     removed += candidates[first] as number;
@@ -145,18 +165,15 @@ function keepNucleus({ ids, weights }: Weighted, p: number): Weighted {
   // equal weights at the edge: as many as the sum allows, smaller ids first
   const edge = candidates[first] as number;
   let edgeCount = candidates.subarray(first).filter((weight) => weight === edge).length;
-  const keep = weights.map((weight) => weight > edge || (weight === edge && edgeCount-- > 0));
-  return { ids: ids.filter((_, i) => keep[i]), weights: weights.filter((_, i) => keep[i]) };
+  return keep(tokens, (weight) => weight > edge || (weight === edge && edgeCount-- > 0));
 }
 
-function keepAtLeast({ ids, weights }: Weighted, fraction: number): Weighted {
-  const top = weights.reduce((a, b) => Math.max(a, b), 0);
-  const keep = weights.map((weight) => weight >= fraction * top);
-  return { ids: ids.filter((_, i) => keep[i]), weights: weights.filter((_, i) => keep[i]) };
+function keepAtLeast(tokens: Weighted, fraction: number): Weighted {
+  const top = tokens.weights.reduce((a, b) => Math.max(a, b), 0);
+  return keep(tokens, (weight) => weight >= fraction * top);
 }
 
 function normalise({ ids, weights }: Weighted): Distribution {
-  let total = 0;
-  for (const weight of weights) total += weight;
-  return { ids: Int32Array.from(ids), probabilities: Float64Array.from(weights, (weight) => weight / total) };
+  const total = sum(weights);
+  return { ids, probabilities: weights.map((weight) => weight / total) };
 }
