@@ -22,8 +22,15 @@ export function datasetResult(dataset: Dataset): Record<string, unknown> {
 export function printDataset(dataset: Dataset, io: CommandIo): void {
   const { hash, sources, splits, licences, collections, filtered } = dataset.manifest;
   io.print(`${dataset.dir}  (hash ${hash.slice(0, 12)})`);
-  io.print(table([["split", "documents", "bytes"], ...(["train", "heldOut"] as const).map((name) => row(name, splits[name]))]));
-  io.print(table([["source", "documents", "bytes"], ...sources.map((source) => row(`${source.from} (${source.kind})`, source))]));
+  io.print(
+    table([["split", "documents", "bytes"], ...(["train", "heldOut"] as const).map((name) => row(name, splits[name]))]),
+  );
+  io.print(
+    table([
+      ["source", "documents", "bytes"],
+      ...sources.map((source) => row(`${source.from} (${source.kind})`, source)),
+    ]),
+  );
   io.print(table([["licence", "documents", "bytes"], ...byBytes(licences).map(([name, tally]) => row(name, tally))]));
   const units = byBytes(collections);
   if (units.length > 0) {
@@ -33,7 +40,12 @@ export function printDataset(dataset: Dataset, io: CommandIo): void {
   }
   const reasons = Object.entries(filtered);
   if (reasons.length > 0) {
-    io.print(table([["left out", "count", "for example"], ...reasons.map(([name, { count, examples }]) => [name, `${count}`, examples[0] ?? ""])]));
+    io.print(
+      table([
+        ["left out", "count", "for example"],
+        ...reasons.map(([name, { count, examples }]) => [name, `${count}`, examples[0] ?? ""]),
+      ]),
+    );
   }
 }
 

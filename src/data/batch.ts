@@ -87,7 +87,11 @@ async function readChunk(documents: TokenDocuments, { document, start, length }:
 }
 
 /** Windows of the stream of all tokens: inputs from each start, targets one further, -100 beyond the end. */
-export async function contiguousBatch(documents: TokenDocuments, starts: readonly number[], context: number): Promise<Batch> {
+export async function contiguousBatch(
+  documents: TokenDocuments,
+  starts: readonly number[],
+  context: number,
+): Promise<Batch> {
   const size = starts.length * context;
   const tokens = new Int32Array(size).fill(documents.source.eosId ?? 0);
   const targets = new Int32Array(size).fill(ignoreIndex);

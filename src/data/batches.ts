@@ -1,7 +1,7 @@
 import { PlinthError, sha256 } from "../base/index.ts";
-import { HostRandom } from "../engine/index.ts";
 import { type Batch, contiguousBatch, type PackedRow, packedBatch } from "./batch.ts";
-import { type Chunk, chunksOf, packBestFit, type PackingReport, packingReport, type Row } from "./packing.ts";
+import { chunksOf, type PackingReport, packingReport } from "./packing.ts";
+import { type RowPosition, RowStream, randomFor } from "./row-stream.ts";
 import type { TokenDocuments } from "./token-documents.ts";
 
 export type JsonValue = null | boolean | number | string | readonly JsonValue[] | { readonly [key: string]: JsonValue };
@@ -37,9 +37,6 @@ export interface BatchOptions {
   readonly mode?: "packed" | "contiguous";
 }
 
-/** Rows packed together: large enough to fill rows well, small enough to pack again when resuming. */
-const windowRows = 512;
-
 /**
  * Batches for training. Packed: every epoch visits the documents in a new order, packs them best-fit and shuffles the
  * rows; components of a mixture take turns so that each has its share of the rows at all times. Throws PlinthError when
@@ -47,18 +44,24 @@ const windowRows = 512;
  */
 export function packedBatches(mixture: Mixture, options: BatchOptions): BatchSource {
   const components = checkMixture(mixture, options);
-  return options.mode === "contiguous" ? new ContiguousBatches(components, options) : new PackedBatches(components, options);
+  return options.mode === "contiguous"
+    ? new ContiguousBatches(components, options)
+    : new PackedBatches(components, options);
 }
 
 function checkMixture(mixture: Mixture, { batchSize, context, mode }: BatchOptions): readonly MixtureComponent[] {
   const components = "source" in mixture ? [{ documents: mixture, weight: 1 }] : mixture;
   for (const [name, value] of Object.entries({ "--batch-size": batchSize, "--context": context })) {
-    if (!Number.isInteger(value) || value < 1) throw new PlinthError(`${name}: expected a whole number >= 1, got ${value}`, "try 8");
+    if (!Number.isInteger(value) || value < 1)
+      throw new PlinthError(`${name}: expected a whole number >= 1, got ${value}`, "try 8");
   }
   if (components.length === 0) throw new PlinthError("the mixture has no datasets", "name at least one with --data");
   for (const [i, { documents, weight }] of components.entries()) {
     if (!(weight > 0) || !Number.isFinite(weight)) {
-      throw new PlinthError(`dataset ${i + 1} of the mixture: expected a weight > 0, got ${weight}`, "leave it out instead");
+      throw new PlinthError(
+        `dataset ${i + 1} of the mixture: expected a weight > 0, got ${weight}`,
+        "leave it out instead",
+      );
     }
     const needed = mode === "contiguous" ? context + 1 : 1;
     if (documents.tokenCount < needed || (mode !== "contiguous" && !hasChunks(documents, context))) {
@@ -76,19 +79,16 @@ function hasChunks(documents: TokenDocuments, context: number): boolean {
   return false;
 }
 
-/** Random numbers of their own for each purpose and time: the path picks a key, step by step. */
-function randomFor(seed: number, ...path: readonly number[]): HostRandom {
-  let random = new HostRandom(seed);
-  for (const n of path) {
-    const at = new HostRandom({ key: random.state().key, counter: 4 * n });
-    random = new HostRandom({ key: [at.word(), at.word()], counter: 0 });
-  }
-  return random;
-}
-
 /** Identity of a stream: a state fits only the same data cut the same way. */
-function fingerprint(components: readonly MixtureComponent[], { batchSize, context, seed = 0, mode = "packed" }: BatchOptions) {
-  const data = components.map(({ documents, weight }) => ({ hash: documents.hash, weight, bos: documents.source.bosId ?? null }));
+function fingerprint(
+  components: readonly MixtureComponent[],
+  { batchSize, context, seed = 0, mode = "packed" }: BatchOptions,
+) {
+  const data = components.map(({ documents, weight }) => ({
+    hash: documents.hash,
+    weight,
+    bos: documents.source.bosId ?? null,
+  }));
   return { data: sha256(JSON.stringify(data)).slice(0, 16), batchSize, context, seed, mode };
 }
 
@@ -190,125 +190,5 @@ class PackedBatches implements BatchSource {
     const saved = state as unknown as { taken: number[]; streams: RowPosition[] };
     this.#taken = [...saved.taken];
     for (const [i, stream] of this.#streams.entries()) stream.restore(saved.streams[i] as RowPosition);
-  }
-}
-
-/** Epoch, place of the window's first document in the epoch's order, and rows of the window already used. */
-type RowPosition = { readonly epoch: number; readonly first: number; readonly used: number };
-
-/** The packed rows of one component, epoch after epoch. */
-class RowStream {
-  readonly documents: TokenDocuments;
-  readonly #options: { readonly context: number; readonly seed: number; readonly component: number };
-  #position: RowPosition = { epoch: 0, first: 0, used: 0 };
-  #order: { readonly epoch: number; readonly documents: Uint32Array } | undefined;
-  #window: { readonly epoch: number; readonly first: number; readonly end: number; readonly rows: readonly Row[] } | undefined;
-
-  constructor(documents: TokenDocuments, options: { context: number; seed: number; component: number }) {
-    this.documents = documents;
-    this.#options = options;
-  }
-
-  next(): Row {
-    for (;;) {
-      const { epoch, first, used } = this.#position;
-      const window = this.#pack(epoch, first);
-      const row = window.rows[used];
-      if (row !== undefined) {
-        this.#position = { epoch, first, used: used + 1 };
-        return row;
-      }
-      const over = window.end >= this.documents.count;
-      this.#position = over ? { epoch: epoch + 1, first: 0, used: 0 } : { epoch, first: window.end, used: 0 };
-    }
-  }
-
-  state(): RowPosition {
-    return this.#position;
-  }
-
-  restore(position: RowPosition): void {
-    this.#position = { ...position };
-  }
-
-  #pack(epoch: number, first: number) {
-    if (this.#window?.epoch === epoch && this.#window.first === first) return this.#window;
-    const { context, seed, component } = this.#options;
-    if (this.#order?.epoch !== epoch) {
-      const order = Uint32Array.from({ length: this.documents.count }, (_, i) => i);
-      this.#order = { epoch, documents: randomFor(seed, component, epoch, 0).shuffle(order) };
-    }
-    const chunks: Chunk[] = [];
-    let slots = 0;
-    let end = first;
-    while (end < this.documents.count && slots < windowRows * context) {
-      for (const chunk of chunksOf(this.documents, this.#order.documents[end++] as number, context)) {
-        chunks.push(chunk);
-        slots += chunk.length;
-      }
-    }
-    const rows = randomFor(seed, component, epoch, 1 + first).shuffle(packBestFit(chunks, context));
-    this.#window = { epoch, first, end, rows };
-    return this.#window;
-  }
-}
-
-export interface HeldOutOptions {
-  readonly batchSize: number;
-  readonly context: number;
-  readonly mode?: "packed" | "contiguous";
-  /** Stops after so many batches. */
-  readonly maxBatches?: number;
-}
-
-/**
- * One pass over documents in their order, the same each time it is iterated. The last batch may have fewer rows filled;
- * the rest of them is padding without targets, so that every batch has the same shape.
- */
-export function heldOutBatches(documents: TokenDocuments, options: HeldOutOptions): AsyncIterable<Batch> {
-  const { batchSize, context, mode = "packed", maxBatches = Number.POSITIVE_INFINITY } = options;
-  return {
-    async *[Symbol.asyncIterator]() {
-      let batches = 0;
-      const groups = mode === "packed" ? packedRows(documents, options) : windows(documents, options);
-      for (const group of groups) {
-        if (batches++ >= maxBatches) return;
-        if (typeof group[0] === "number") {
-          const starts = [...(group as number[]), ...Array<number>(batchSize - group.length).fill(documents.tokenCount)];
-          yield await contiguousBatch(documents, starts, context);
-        } else {
-          const rows = [...(group as Row[]), ...Array<Row>(batchSize - group.length).fill([])];
-          yield await packedBatch(
-            rows.map((row) => ({ documents, row })),
-            context,
-          );
-        }
-      }
-    },
-  };
-}
-
-function* windows(documents: TokenDocuments, { batchSize, context }: HeldOutOptions): Generator<number[]> {
-  for (let start = 0; start + 1 < documents.tokenCount; start += batchSize * context) {
-    const starts = Array.from({ length: batchSize }, (_, i) => start + i * context);
-    yield starts.filter((at) => at + 1 < documents.tokenCount);
-  }
-}
-
-function* packedRows(documents: TokenDocuments, { batchSize, context }: HeldOutOptions): Generator<Row[]> {
-  let chunks: Chunk[] = [];
-  let slots = 0;
-  for (let document = 0; document <= documents.count; document++) {
-    if (document < documents.count) {
-      for (const chunk of chunksOf(documents, document, context)) {
-        chunks.push(chunk);
-        slots += chunk.length;
-      }
-      if (slots < windowRows * context) continue;
-    }
-    const rows = packBestFit(chunks, context);
-    for (let at = 0; at < rows.length; at += batchSize) yield rows.slice(at, at + batchSize);
-    chunks = [];
-    slots = 0;
   }
 }

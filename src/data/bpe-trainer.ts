@@ -12,7 +12,11 @@ export interface TrainBpeOptions {
   readonly eosToken?: string;
   /** Pairs seen less often are not merged. Default 0, as in Hugging Face's trainer. */
   readonly minFrequency?: number;
-  readonly onProgress?: (progress: { readonly phase: "count" | "merge"; readonly done: number; readonly total?: number }) => void;
+  readonly onProgress?: (progress: {
+    readonly phase: "count" | "merge";
+    readonly done: number;
+    readonly total?: number;
+  }) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -28,7 +32,10 @@ const wordPattern =
  * the same texts. The vocabulary is smaller than asked when the texts have no more pairs. Throws PlinthError when the
  * vocabulary cannot hold the bytes and special tokens, or the texts are empty.
  */
-export async function trainBpe(texts: Iterable<string> | AsyncIterable<string>, options: TrainBpeOptions): Promise<Tokenizer> {
+export async function trainBpe(
+  texts: Iterable<string> | AsyncIterable<string>,
+  options: TrainBpeOptions,
+): Promise<Tokenizer> {
   const specials = options.specialTokens ?? defaultSpecialTokens;
   const smallest = 256 + specials.length;
   if (!Number.isInteger(options.vocabSize) || options.vocabSize < smallest) {
@@ -67,7 +74,10 @@ function byteAlphabet(): string[] {
   return byteCharacters().sort((a, b) => (a.codePointAt(0) as number) - (b.codePointAt(0) as number));
 }
 
-async function countWords(texts: Iterable<string> | AsyncIterable<string>, options: TrainBpeOptions): Promise<Map<string, number>> {
+async function countWords(
+  texts: Iterable<string> | AsyncIterable<string>,
+  options: TrainBpeOptions,
+): Promise<Map<string, number>> {
   const counts = new Map<string, number>();
   let done = 0;
   for await (const text of texts) {
@@ -87,14 +97,20 @@ interface Words {
 function encodeWords(words: ReadonlyMap<string, number>, specials: number): Words {
   const idOfByte = new Int32Array(256);
   const rank = new Map(byteAlphabet().map((character, i) => [character, i]));
-  for (const [byte, character] of byteCharacters().entries()) idOfByte[byte] = specials + (rank.get(character) as number);
+  for (const [byte, character] of byteCharacters().entries())
+    idOfByte[byte] = specials + (rank.get(character) as number);
   const symbols: Int32Array[] = [];
-  for (const word of words.keys()) symbols.push(Int32Array.from(Buffer.from(word, "utf8"), (byte) => idOfByte[byte] as number));
+  for (const word of words.keys())
+    symbols.push(Int32Array.from(Buffer.from(word, "utf8"), (byte) => idOfByte[byte] as number));
   return { symbols, counts: Float64Array.from(words.values()) };
 }
 
 /** Learns merges until the vocabulary is full or no pair is left; extends `vocab`. */
-async function mergePairs(wordCounts: ReadonlyMap<string, number>, vocab: string[], options: TrainBpeOptions): Promise<[number, number][]> {
+async function mergePairs(
+  wordCounts: ReadonlyMap<string, number>,
+  vocab: string[],
+  options: TrainBpeOptions,
+): Promise<[number, number][]> {
   const { symbols, counts } = encodeWords(wordCounts, vocab.length - 256);
   const idOf = new Map(vocab.map((token, id) => [token, id]));
   const base = 2 ** 26; // a pair of ids as one exact number

@@ -79,7 +79,9 @@ export async function buildDataset(options: BuildOptions): Promise<Dataset> {
 
 /** Text left over from an earlier or an interrupted build in the same folder. */
 async function removeOtherShards(out: string, { splits }: Manifest): Promise<void> {
-  const kept = new Set([...splits.train.shards, ...splits.heldOut.shards].map(({ sha256: hash }) => textShardPath(out, hash)));
+  const kept = new Set(
+    [...splits.train.shards, ...splits.heldOut.shards].map(({ sha256: hash }) => textShardPath(out, hash)),
+  );
   for (const name of await readdir(join(out, "text"))) {
     const path = join(out, "text", name);
     if (!kept.has(path)) await rm(path, { force: true });
@@ -90,9 +92,12 @@ type Settings = ReturnType<typeof checkOptions>;
 
 function checkOptions(options: BuildOptions) {
   const { heldOut = 0.05, seed = 0 } = options;
-  if (options.from.length === 0) throw new PlinthError("no source given", "name at least one with --from PATH, GLOB or npm");
-  if (!(heldOut >= 0 && heldOut < 1)) throw new PlinthError(`--held-out: expected a share in [0, 1), got ${heldOut}`, "try 0.05");
-  if (!Number.isSafeInteger(seed) || seed < 0) throw new PlinthError(`--seed: expected a whole number >= 0, got ${seed}`, "try 0");
+  if (options.from.length === 0)
+    throw new PlinthError("no source given", "name at least one with --from PATH, GLOB or npm");
+  if (!(heldOut >= 0 && heldOut < 1))
+    throw new PlinthError(`--held-out: expected a share in [0, 1), got ${heldOut}`, "try 0.05");
+  if (!Number.isSafeInteger(seed) || seed < 0)
+    throw new PlinthError(`--seed: expected a whole number >= 0, got ${seed}`, "try 0");
   checkLicenceList("--allow-licence", options.allowLicences ?? []);
   checkLicenceList("--deny-licence", options.denyLicences ?? []);
   return {
@@ -185,7 +190,11 @@ class Builder {
     if (/[\uDC00-\uDFFF]/.test(text[cut] ?? "")) cut++; // never between the halves of a surrogate pair
     const parts = [
       { text: text.slice(0, cut), to: "train" as const, step: `characters 0-${cut} (split tail ${heldOut})` },
-      { text: text.slice(cut), to: "heldOut" as const, step: `characters ${cut}-${text.length} (split tail ${heldOut})` },
+      {
+        text: text.slice(cut),
+        to: "heldOut" as const,
+        step: `characters ${cut}-${text.length} (split tail ${heldOut})`,
+      },
     ];
     return parts.filter((part) => part.text !== "");
   }
@@ -229,7 +238,9 @@ class Builder {
     const onlyLicences = reasons !== "" && Object.keys(this.#filtered).every((reason) => reason.startsWith("licence "));
     return new PlinthError(
       `the dataset from ${sources} is empty: ${reasons === "" ? "no files or records were found" : `filtered ${reasons}`}`,
-      onlyLicences ? "allow one of these licences, or state the licence of your own text with --licence" : "check the sources",
+      onlyLicences
+        ? "allow one of these licences, or state the licence of your own text with --licence"
+        : "check the sources",
     );
   }
 }

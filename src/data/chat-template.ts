@@ -137,7 +137,9 @@ export class ChatTemplate {
       if (!after.startsWith(before) || !text.startsWith(after) || after.length === before.length) return undefined;
       // A template without a generation prompt: the turn's heading is the template's, so it begins where its content does.
       const heading = render(earlier, false) === before;
-      const start = heading ? this.#turnByChange(source, text, { messages: upTo, index: earlier.length }, options)?.[0] : undefined;
+      const start = heading
+        ? this.#turnByChange(source, text, { messages: upTo, index: earlier.length }, options)?.[0]
+        : undefined;
       return [start ?? before.length, after.length];
     } catch {
       return undefined; // the template does not render a part of a conversation
@@ -172,7 +174,8 @@ export class ChatTemplate {
       let past = first;
       while (past < ids.length && (offsets[past] as Span)[0] < end) past++;
       const stop = ids.subarray(first, past).findLastIndex((id) => special.has(id));
-      if (stop !== -1) past = first + stop + 1; // a line break after the stop token is the template's, not the assistant's
+      if (stop !== -1)
+        past = first + stop + 1; // a line break after the stop token is the template's, not the assistant's
       else if (special.has(ids[past] as number)) past++;
       mask.fill(1, first, past);
     }
@@ -186,10 +189,13 @@ function markGeneration(source: string, marker: string): string | undefined {
   if (source.search(tag) === -1) return undefined;
   // trim_blocks and lstrip_blocks are on, as in Hugging Face's library: a tag swallows the blanks before it on its line
   // and the line break after it.
-  return source.replace(tag, (_, before: string, left: string, end: string | undefined, right: string, after: string) => {
-    const kept = left === "-" ? "" : before.replace(/\n[ \t]+$/, "\n");
-    return `${kept}{{ "${marker}${end === undefined ? "(" : ")"}" }}${right === "-" ? "" : after.replace(/^\n/, "")}`;
-  });
+  return source.replace(
+    tag,
+    (_, before: string, left: string, end: string | undefined, right: string, after: string) => {
+      const kept = left === "-" ? "" : before.replace(/\n[ \t]+$/, "\n");
+      return `${kept}{{ "${marker}${end === undefined ? "(" : ")"}" }}${right === "-" ? "" : after.replace(/^\n/, "")}`;
+    },
+  );
 }
 
 function readMarks(rendered: string, marker: string): { text: string; spans: Span[] } {

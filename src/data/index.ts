@@ -2,8 +2,6 @@ export { type Batch, ignoreIndex } from "./batch.ts";
 export {
   type BatchOptions,
   type BatchSource,
-  type HeldOutOptions,
-  heldOutBatches,
   type JsonValue,
   type Mixture,
   type MixtureComponent,
@@ -15,10 +13,11 @@ export { trainCharTokenizer } from "./char-tokenizer.ts";
 export { type ChatMessage, type ChatOptions, chatMlTemplate, type RenderedChat } from "./chat-template.ts";
 export { type Compression, compression } from "./compression.ts";
 export { type Dataset, type Document, openDataset } from "./dataset.ts";
+export { type HeldOutOptions, heldOutBatches } from "./held-out-batches.ts";
 export type { Manifest, Split } from "./manifest.ts";
 export { type PackingReport, packingReport } from "./packing.ts";
 export { defineSource, type Source, type SourceItem, type SourceOptions } from "./source.ts";
 export type { StreamDecoder } from "./stream-decoder.ts";
 export { type TokenDocument, TokenDocuments, tokenDocuments } from "./token-documents.ts";
-export { type EncodeOptions, Tokenizer } from "./tokenizer.ts";
 export { type TokenizedDataset, type TokenizeOptions, tokenizeDataset } from "./tokenize-dataset.ts";
+export { type EncodeOptions, Tokenizer } from "./tokenizer.ts";

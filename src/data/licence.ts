@@ -36,7 +36,8 @@ export function parseLicence(text: string): LicenceExpression | undefined {
       return inner !== undefined && take(")") ? inner : undefined;
     }
     const id = tokens[next];
-    if (id === undefined || !/^[A-Za-z0-9][A-Za-z0-9.:-]*\+?$/.test(id) || /^(AND|OR|WITH)$/i.test(id)) return undefined;
+    if (id === undefined || !/^[A-Za-z0-9][A-Za-z0-9.:-]*\+?$/.test(id) || /^(AND|OR|WITH)$/i.test(id))
+      return undefined;
     next++;
     if (!take("WITH")) return { kind: "licence", id };
     const exception = tokens[next++];
@@ -104,7 +105,10 @@ function licenceNames(node: SingleLicence): string[] {
 }
 
 function pattern(text: string): RegExp {
-  const source = text.trim().replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*");
+  const source = text
+    .trim()
+    .replace(/[.+?^${}()|[\]\\]/g, "\\$&")
+    .replaceAll("*", ".*");
   return new RegExp(`^${source}$`, "i");
 }
 
@@ -112,7 +116,10 @@ function pattern(text: string): RegExp {
 export function checkLicenceList(flag: string, list: readonly string[]): void {
   for (const entry of list) {
     if (!/^[A-Za-z0-9*][A-Za-z0-9.*+-]*( WITH [A-Za-z0-9.*-]+)?$/.test(entry.trim())) {
-      throw new PlinthError(`${flag}: ${JSON.stringify(entry)} is not an SPDX licence id`, "list ids such as MIT,Apache-2.0,BSD-*");
+      throw new PlinthError(
+        `${flag}: ${JSON.stringify(entry)} is not an SPDX licence id`,
+        "list ids such as MIT,Apache-2.0,BSD-*",
+      );
     }
   }
 }

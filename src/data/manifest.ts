@@ -54,7 +54,10 @@ export async function readManifest(dir: string): Promise<Manifest> {
   const parsed = manifestSchema.safeParse(json);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
-    throw new PlinthError(`${path}: ${issue?.path.join(".") || "manifest"}: ${issue?.message}`, "build the dataset again");
+    throw new PlinthError(
+      `${path}: ${issue?.path.join(".") || "manifest"}: ${issue?.message}`,
+      "build the dataset again",
+    );
   }
   return parsed.data;
 }

@@ -47,9 +47,13 @@ let loaded: Promise<readonly Source[]> | undefined;
 export function allSources(): Promise<readonly Source[]> {
   loaded ??= (async () => {
     const folder = join(import.meta.dirname, "sources");
-    const files = (await readdir(folder)).filter((file) => extname(file) === extname(import.meta.filename) && !file.endsWith(".d.ts"));
+    const files = (await readdir(folder)).filter(
+      (file) => extname(file) === extname(import.meta.filename) && !file.endsWith(".d.ts"),
+    );
     const sources = await Promise.all(
-      files.sort().map(async (file) => ((await import(pathToFileURL(join(folder, file)).href)) as { source: Source }).source),
+      files
+        .sort()
+        .map(async (file) => ((await import(pathToFileURL(join(folder, file)).href)) as { source: Source }).source),
     );
     return sources.sort((a, b) => Number(a.name === "folder") - Number(b.name === "folder"));
   })();

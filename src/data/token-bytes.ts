@@ -16,7 +16,8 @@ export function tokenByteLengths(json: TokenizerJson, size: number): Uint16Array
 }
 
 function plainBytes(token: string, json: TokenizerJson): number {
-  const text = json.model.type === "WordPiece" ? token.replace(/^##/, "") : token.replaceAll("▁", " ").replace(/<\/w>$/, " ");
+  const text =
+    json.model.type === "WordPiece" ? token.replace(/^##/, "") : token.replaceAll("▁", " ").replace(/<\/w>$/, " ");
   return Buffer.byteLength(text);
 }
 

@@ -86,7 +86,9 @@ export class TokenFileReader {
 
 /** Writes the per-document numbers; returns the file's name. */
 export async function writeIndex(dir: string, index: DocumentIndex): Promise<string> {
-  const parts = [index.lengths, index.bytes, index.excess].map((part) => new Uint8Array(part.buffer, part.byteOffset, part.byteLength));
+  const parts = [index.lengths, index.bytes, index.excess].map(
+    (part) => new Uint8Array(part.buffer, part.byteOffset, part.byteLength),
+  );
   const bytes = Buffer.concat(parts);
   const name = `${sha256(bytes)}.index`;
   await writeFileAtomic(join(dir, name), bytes);
@@ -108,7 +110,10 @@ async function readChecked(path: string): Promise<ArrayBuffer> {
     throw explainReadError(error, path);
   });
   if (!path.includes(sha256(bytes))) {
-    throw new PlinthError(`${path}: damaged (its content does not match its name)`, "delete the folder; it is made again");
+    throw new PlinthError(
+      `${path}: damaged (its content does not match its name)`,
+      "delete the folder; it is made again",
+    );
   }
   return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
 }

@@ -11,7 +11,11 @@ import type { Tokenizer } from "./tokenizer.ts";
 export interface TokenizeOptions {
   /** Default: `tokens` in the dataset's folder. */
   readonly cacheDir?: string;
-  readonly onProgress?: (progress: { readonly documents: number; readonly total: number; readonly tokens: number }) => void;
+  readonly onProgress?: (progress: {
+    readonly documents: number;
+    readonly total: number;
+    readonly tokens: number;
+  }) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -31,8 +35,14 @@ const batchCharacters = 2 ** 21;
  * written in a document are read as text. Cached in a folder named by dataset and tokenizer; an interrupted run leaves
  * no manifest there and is done again. Throws PlinthError when a document cannot be encoded or the cache not written.
  */
-export async function tokenizeDataset(dataset: Dataset, tokenizer: Tokenizer, options: TokenizeOptions = {}): Promise<TokenizedDataset> {
-  const hash = sha256(JSON.stringify({ version: 1, dataset: dataset.hash, tokenizer: tokenizer.hash, eos: tokenizer.eosId ?? null }));
+export async function tokenizeDataset(
+  dataset: Dataset,
+  tokenizer: Tokenizer,
+  options: TokenizeOptions = {},
+): Promise<TokenizedDataset> {
+  const hash = sha256(
+    JSON.stringify({ version: 1, dataset: dataset.hash, tokenizer: tokenizer.hash, eos: tokenizer.eosId ?? null }),
+  );
   const dir = join(resolve(options.cacheDir ?? join(dataset.dir, "tokens")), hash.slice(0, 32));
   let manifest = await cached(dir);
   if (manifest === undefined) {
@@ -112,7 +122,11 @@ async function writeSplit(dir: string, dataset: Dataset, job: SplitJob): Promise
   await encode(batch);
   await writer.flush();
   const index = { lengths: Uint32Array.from(lengths), bytes: Uint32Array.from(bytes), excess: Int32Array.from(excess) };
-  return { files: writer.files, index: await writeIndex(dir, index), tokens: lengths.reduce((sum, length) => sum + length, 0) };
+  return {
+    files: writer.files,
+    index: await writeIndex(dir, index),
+    tokens: lengths.reduce((sum, length) => sum + length, 0),
+  };
 }
 
 /**
@@ -122,7 +136,8 @@ async function writeSplit(dir: string, dataset: Dataset, job: SplitJob): Promise
  */
 async function encodeLong(texts: readonly string[], tokenizer: Tokenizer): Promise<Int32Array[]> {
   const { pre_tokenizer: words } = tokenizer.json;
-  const divisible = JSON.stringify(words ?? null).startsWith('{"type":"ByteLevel"') && (tokenizer.json.normalizer ?? null) === null;
+  const divisible =
+    JSON.stringify(words ?? null).startsWith('{"type":"ByteLevel"') && (tokenizer.json.normalizer ?? null) === null;
   const pieces = texts.map((text) => (divisible && text.length > batchCharacters ? cutAtLines(text) : [text]));
   const encoded = await tokenizer.encodeBatch(pieces.flat(), { literal: true });
   let next = 0;

@@ -74,7 +74,9 @@ export class Tokenizer {
     for (let start = 0; start < texts.length; ) {
       let end = start;
       for (let size = 0; end < texts.length && size < maxBatchCharacters; end++) size += (texts[end] as string).length;
-      const encodings = await native.encodeBatch(texts.slice(start, end), { addSpecialTokens: options.addSpecialTokens ?? false });
+      const encodings = await native.encodeBatch(texts.slice(start, end), {
+        addSpecialTokens: options.addSpecialTokens ?? false,
+      });
       for (const encoding of encodings) ids.push(Int32Array.from(encoding.getIds()));
       start = end;
     }
@@ -93,7 +95,9 @@ export class Tokenizer {
       at += character.length;
     }
     units[points] = at;
-    const offsets = encoding.getOffsets().map(([a, b]) => [units[a as number] as number, units[b as number] as number] as const);
+    const offsets = encoding
+      .getOffsets()
+      .map(([a, b]) => [units[a as number] as number, units[b as number] as number] as const);
     return { ids: Int32Array.from(encoding.getIds()), offsets };
   }
 
@@ -143,7 +147,10 @@ export class Tokenizer {
   /** Writes `tokenizer.json` and `tokenizer_config.json`, which Hugging Face's libraries load. */
   async save(dir: string): Promise<void> {
     await writeFileAtomic(join(dir, "tokenizer.json"), JSON.stringify(this.json, undefined, 1));
-    await writeJsonAtomic(join(dir, "tokenizer_config.json"), { tokenizer_class: "PreTrainedTokenizerFast", ...this.config });
+    await writeJsonAtomic(join(dir, "tokenizer_config.json"), {
+      tokenizer_class: "PreTrainedTokenizerFast",
+      ...this.config,
+    });
   }
 
   #configured(name: "bos_token" | "eos_token" | "pad_token"): number | undefined {
@@ -154,7 +161,11 @@ export class Tokenizer {
   #literalNative(): NativeTokenizer {
     if (this.json.model.type !== "BPE") return this.#native;
     this.#literal ??= createNative(
-      { ...this.json, added_tokens: (this.json.added_tokens ?? []).filter((token) => !token.special), post_processor: null },
+      {
+        ...this.json,
+        added_tokens: (this.json.added_tokens ?? []).filter((token) => !token.special),
+        post_processor: null,
+      },
       "tokenizer",
     );
     return this.#literal;
@@ -181,7 +192,8 @@ export class Tokenizer {
 /** A token in tokenizer_config.json: a string or `{ content }`. */
 export function tokenContent(value: unknown): string | undefined {
   if (typeof value === "string") return value;
-  if (typeof value === "object" && value !== null && "content" in value && typeof value.content === "string") return value.content;
+  if (typeof value === "object" && value !== null && "content" in value && typeof value.content === "string")
+    return value.content;
   return undefined;
 }
 
@@ -192,7 +204,10 @@ function createNative(json: TokenizerJson, name: string): NativeTokenizer {
     native.disablePadding();
     return native;
   } catch (error) {
-    throw new PlinthError(`${name}: not a tokenizer that the tokenizers library reads (${(error as Error).message})`, "save it again");
+    throw new PlinthError(
+      `${name}: not a tokenizer that the tokenizers library reads (${(error as Error).message})`,
+      "save it again",
+    );
   }
 }
 
@@ -202,5 +217,9 @@ function withTokensOfPostProcessor(json: TokenizerJson, config: TokenizerConfig)
   const usual = (names: readonly string[]) => names.find((name) => specials.has(name));
   const eos = config.eos_token ?? usual(["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>"]);
   const bos = config.bos_token ?? usual(["<s>", "<|begin_of_text|>", "<bos>"]);
-  return { ...config, ...(eos === undefined ? {} : { eos_token: eos }), ...(bos === undefined ? {} : { bos_token: bos }) };
+  return {
+    ...config,
+    ...(eos === undefined ? {} : { eos_token: eos }),
+    ...(bos === undefined ? {} : { bos_token: bos }),
+  };
 }

@@ -26,9 +26,23 @@ writeFileSync(join(notes, "x.bin"), Uint8Array.of(0, 1, 2));
 const dataset = join(root, "dataset");
 
 test("data build, data show and tokenizer train, for people and for machines", async () => {
-  const built = await plinth("data", "build", "--from", notes, "--licence", "CC0-1.0", "--held-out", "0.3", "--seed", "1", "--out", dataset);
+  const built = await plinth(
+    "data",
+    "build",
+    "--from",
+    notes,
+    "--licence",
+    "CC0-1.0",
+    "--held-out",
+    "0.3",
+    "--seed",
+    "1",
+    "--out",
+    dataset,
+  );
   assert.equal(built.code, 0, built.err);
-  for (const words of [/train +\d+ +[\d,]+/, /heldOut +\d+/, /CC0-1\.0 +30/, /binary +1 +folder:x\.bin/]) assert.match(built.out, words);
+  for (const words of [/train +\d+ +[\d,]+/, /heldOut +\d+/, /CC0-1\.0 +30/, /binary +1 +folder:x\.bin/])
+    assert.match(built.out, words);
 
   const shown = await plinth("data", "show", dataset, "--samples", "2");
   assert.equal(shown.code, 0, shown.err);
@@ -50,27 +64,70 @@ test("data build, data show and tokenizer train, for people and for machines", a
   const first = await plinth("tokenizer", "train", "--data", dataset, "--vocab-size", "280", "--out", tokenizer);
   assert.equal(first.code, 0, first.err);
   assert.match(first.out, /280 tokens\ncompression on held-out text: \d\.\d{3} bytes per token/);
-  const second = await plinth("tokenizer", "train", "--data", dataset, "--vocab-size", "300", "--out", join(root, "t2"), ...compare, "--json");
-  const result = JSON.parse(second.out) as { vocabSize: number; compression: { bytesPerToken: number }; compared: { bytesPerToken: number }[] };
+  const second = await plinth(
+    "tokenizer",
+    "train",
+    "--data",
+    dataset,
+    "--vocab-size",
+    "300",
+    "--out",
+    join(root, "t2"),
+    ...compare,
+    "--json",
+  );
+  const result = JSON.parse(second.out) as {
+    vocabSize: number;
+    compression: { bytesPerToken: number };
+    compared: { bytesPerToken: number }[];
+  };
   assert.equal(result.vocabSize, (await Tokenizer.load(join(root, "t2"))).vocabSize);
   assert.ok(result.compression.bytesPerToken > (result.compared[0]?.bytesPerToken ?? Number.POSITIVE_INFINITY));
 });
 
 test("data build --json prints one document and nothing else on standard output", async () => {
-  const { code, out } = await plinth("data", "build", "--from", notes, "--out", join(root, "json"), "--json", "--min-bytes", "10");
+  const { code, out } = await plinth(
+    "data",
+    "build",
+    "--from",
+    notes,
+    "--out",
+    join(root, "json"),
+    "--json",
+    "--min-bytes",
+    "10",
+  );
   assert.equal(code, 0);
   const document = JSON.parse(out) as { dir: string; sources: { from: string; kind: string }[]; licences: object };
   assert.equal(document.dir, join(root, "json"));
-  assert.deepEqual(document.sources.map(({ from, kind }) => [from, kind]), [[notes, "folder"]]);
+  assert.deepEqual(
+    document.sources.map(({ from, kind }) => [from, kind]),
+    [[notes, "folder"]],
+  );
   assert.deepEqual(Object.keys(document.licences), ["NOASSERTION"]);
 });
 
 test("errors name the culprit and the fix, without a stack", async () => {
-  const empty = await plinth("data", "build", "--from", notes, "--allow-licence", "MIT, Apache-2.0", "--out", join(root, "none"));
+  const empty = await plinth(
+    "data",
+    "build",
+    "--from",
+    notes,
+    "--allow-licence",
+    "MIT, Apache-2.0",
+    "--out",
+    join(root, "none"),
+  );
   assert.equal(empty.code, 1);
-  assert.match(empty.err, /error: the dataset from .* is empty: filtered .*30 licence NOASSERTION \(e\.g\. folder:0\.md\)/);
+  assert.match(
+    empty.err,
+    /error: the dataset from .* is empty: filtered .*30 licence NOASSERTION \(e\.g\. folder:0\.md\)/,
+  );
   assert.doesNotMatch(empty.err, /at .*\.js/);
-  assert.match((await plinth("data", "show", root)).err, /not a dataset \(no manifest\.json\)\. Fix: build one with plinth data build/);
+  assert.match(
+    (await plinth("data", "show", root)).err,
+    /not a dataset \(no manifest\.json\)\. Fix: build one with plinth data build/,
+  );
   assert.match((await plinth("data", "build", "--from", notes)).err, /--out is missing/);
   const small = await plinth("tokenizer", "train", "--data", dataset, "--vocab-size", "100", "--out", join(root, "t3"));
   assert.match(small.err, /--vocab-size: expected at least 259 \(256 bytes and 3 special tokens\), got 100/);

@@ -69,7 +69,10 @@ for (const addBos of [false, true]) {
     let next = 1;
     const all = lengths.flatMap((length) => Array.from({ length }, (_, i) => ({ id: next++, first: i === 0 })));
     const wanted = all.filter(({ first }) => addBos || !first).map(({ id }) => id);
-    assert.deepEqual(targets.toSorted((a, b) => a - b), wanted);
+    assert.deepEqual(
+      targets.toSorted((a, b) => a - b),
+      wanted,
+    );
   });
 }
 
@@ -92,7 +95,13 @@ for (const mode of modes) {
   test(`a restored stream goes on with the very same batches (${mode}), at every position over several epochs`, async () => {
     const documents = numbered(lengths);
     const options: BatchOptions = { batchSize: 3, context: 8, seed: 7, mode };
-    const mixture = mode === "packed" ? [{ documents, weight: 2 }, { documents: numbered([4, 40, 4]), weight: 1 }] : documents;
+    const mixture =
+      mode === "packed"
+        ? [
+            { documents, weight: 2 },
+            { documents: numbered([4, 40, 4]), weight: 1 },
+          ]
+        : documents;
     const source = packedBatches(mixture, options);
     const states: string[] = [];
     const batches: Batch[] = [];
@@ -113,8 +122,14 @@ test("a state of other data or settings is refused by name", () => {
   const documents = numbered(lengths);
   const options: BatchOptions = { batchSize: 3, context: 8, seed: 7 };
   const state = packedBatches(documents, options).state();
-  assert.throws(() => packedBatches(numbered([9, 9]), options).restore(state), /the data, its weights or the tokenizer changed/);
-  assert.throws(() => packedBatches(documents, { ...options, context: 4 }).restore(state), /context changed \(saved 8, now 4\)/);
+  assert.throws(
+    () => packedBatches(numbered([9, 9]), options).restore(state),
+    /the data, its weights or the tokenizer changed/,
+  );
+  assert.throws(
+    () => packedBatches(documents, { ...options, context: 4 }).restore(state),
+    /context changed \(saved 8, now 4\)/,
+  );
   assert.throws(() => packedBatches(documents, { ...options, mode: "contiguous" }).restore(state), /mode changed/);
   assert.throws(() => packedBatches(documents, options).restore(null), {
     message: /cannot continue the data where the checkpoint left off/,
@@ -122,7 +137,10 @@ test("a state of other data or settings is refused by name", () => {
 });
 
 test("packing is dense and cuts only documents longer than the context", async () => {
-  const documents = numbered(Array.from({ length: 97 }, (_, i) => 3 + (i % 7) * 2 - (i % 2)), { first: 0 });
+  const documents = numbered(
+    Array.from({ length: 97 }, (_, i) => 3 + (i % 7) * 2 - (i % 2)),
+    { first: 0 },
+  );
   const report = packingReport(documents, 16);
   assert.equal(report.splitDocuments, 0);
   assert.equal(report.chunks, 97);
@@ -139,8 +157,17 @@ test("packing is dense and cuts only documents longer than the context", async (
 
 test("a mixture keeps its weights at all times", async () => {
   const a = numbered(Array.from({ length: 8 }, () => 9));
-  const b = numbered(Array.from({ length: 8 }, () => 9), { first: 100 });
-  const source = packedBatches([{ documents: a, weight: 3 }, { documents: b, weight: 1 }], { batchSize: 4, context: 8 });
+  const b = numbered(
+    Array.from({ length: 8 }, () => 9),
+    { first: 100 },
+  );
+  const source = packedBatches(
+    [
+      { documents: a, weight: 3 },
+      { documents: b, weight: 1 },
+    ],
+    { batchSize: 4, context: 8 },
+  );
   for (let i = 0; i < 10; i++) {
     const tokens = values(await source.next(), "tokens");
     assert.equal(tokens.filter((id) => id >= 100).length, 8, "one row of four");
@@ -165,6 +192,20 @@ test("held-out batches: every target once, the same each time, padded to one sha
   let count = 0;
   for await (const _ of limited) count++;
   assert.equal(count, 1);
+  for (const mode of modes) {
+    for await (const batch of heldOutBatches(numbered([]), { batchSize: 4, context: 8, mode }))
+      assert.fail(`${batch.tokenCount} tokens`);
+  }
+  const spread: number[] = [];
+  for await (const batch of heldOutBatches(numbered([400]), {
+    batchSize: 1,
+    context: 8,
+    maxBatches: 4,
+    mode: "contiguous",
+  })) {
+    spread.push(values(batch, "tokens")[0] as number);
+  }
+  assert.deepEqual(spread, [1, 97, 201, 297]);
 });
 
 test("contiguous windows are stretches of the stream", async () => {
@@ -184,7 +225,11 @@ test("the bytes of all targets are the bytes of the text", async () => {
   const texts = ["héllo wörld 😀".repeat(9), "abc", "日本語"];
   const encoded = await tokenizer.encodeBatch(texts);
   const eos = tokenizer.eosId as number;
-  const documents = tokenDocuments(encoded.map((ids) => ({ ids: [...ids, eos] })), tokenizer, { addBos: true });
+  const documents = tokenDocuments(
+    encoded.map((ids) => ({ ids: [...ids, eos] })),
+    tokenizer,
+    { addBos: true },
+  );
   let bytes = 0;
   for await (const batch of heldOutBatches(documents, { batchSize: 2, context: 16 })) bytes += batch.byteCount;
   assert.equal(bytes, Buffer.byteLength(texts.join("")));
@@ -193,21 +238,49 @@ test("the bytes of all targets are the bytes of the text", async () => {
 test("a loss mask decides which targets count; chunks without any are left out", async () => {
   const ids = Array.from({ length: 40 }, (_, i) => i + 1);
   const lossMask = ids.map((id) => (id === 5 || id === 6 || id === 40 ? 1 : 0));
-  const documents = tokenDocuments([{ ids, lossMask }, { ids: [50, 51], lossMask: [0, 1] }, { ids: [60, 61], lossMask: [1, 0] }], tokenizer);
+  const documents = tokenDocuments(
+    [
+      { ids, lossMask },
+      { ids: [50, 51], lossMask: [0, 1] },
+      { ids: [60, 61], lossMask: [1, 0] },
+    ],
+    tokenizer,
+  );
   const batches: Batch[] = [];
   for await (const batch of heldOutBatches(documents, { batchSize: 1, context: 8 })) batches.push(batch);
   const targets = batches.flatMap((batch) => values(batch, "targets")).filter((id) => id !== ignoreIndex);
-  assert.deepEqual(targets.toSorted((a, b) => a - b), [5, 6, 40, 51]);
-  assert.equal(batches.reduce((sum, batch) => sum + batch.tokenCount, 0), 4);
-  assert.ok(batches.every((batch) => !values(batch, "tokens").includes(10)), "the middle of the document says nothing");
+  assert.deepEqual(
+    targets.toSorted((a, b) => a - b),
+    [5, 6, 40, 51],
+  );
+  assert.equal(
+    batches.reduce((sum, batch) => sum + batch.tokenCount, 0),
+    4,
+  );
+  assert.ok(
+    batches.every((batch) => !values(batch, "tokens").includes(10)),
+    "the middle of the document says nothing",
+  );
 });
 
 test("nothing to predict, bad weights and ids out of range are errors with a fix", () => {
   const options = { batchSize: 1, context: 8 };
-  assert.throws(() => packedBatches(numbered([1, 1]), options), /dataset 1 of the mixture has 2 tokens in 2 documents, nothing to predict/);
-  assert.throws(() => packedBatches(numbered([5]), { ...options, mode: "contiguous" }), /Fix: use a shorter context or more text/);
-  assert.throws(() => packedBatches([{ documents: numbered([5]), weight: 0 }], options), /expected a weight > 0, got 0/);
+  assert.throws(
+    () => packedBatches(numbered([1, 1]), options),
+    /dataset 1 of the mixture has 2 tokens in 2 documents, nothing to predict/,
+  );
+  assert.throws(
+    () => packedBatches(numbered([5]), { ...options, mode: "contiguous" }),
+    /Fix: use a shorter context or more text/,
+  );
+  assert.throws(
+    () => packedBatches([{ documents: numbered([5]), weight: 0 }], options),
+    /expected a weight > 0, got 0/,
+  );
   assert.throws(() => packedBatches([], options), /the mixture has no datasets/);
   assert.throws(() => packedBatches(numbered([5]), { ...options, context: 0 }), /--context: expected a whole number/);
-  assert.throws(() => tokenDocuments([{ ids: [1, 7000] }], tokenizer), /token id 7000 at position 1 is not in the vocabulary/);
+  assert.throws(
+    () => tokenDocuments([{ ids: [1, 7000] }], tokenizer),
+    /token id 7000 at position 1 is not in the vocabulary/,
+  );
 });

@@ -2,36 +2,54 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { packageRoot, sha256 } from "../../src/base/index.ts";
 import { type Tokenizer, trainBpe } from "../../src/data/index.ts";
 import { asset, skipWithout } from "../assets.ts";
-import { packageRoot, sha256 } from "../../src/base/index.ts";
 
 interface Golden {
   specialTokens: string[];
   probes: string[];
   tinyShakespeare: { vocabSize: number; merges: number; sha256: string };
-  cases: { corpus: string; texts: string[]; vocabSize: number; learnt: string[]; merges: [string, string][]; probes: number[][] }[];
+  cases: {
+    corpus: string;
+    texts: string[];
+    vocabSize: number;
+    learnt: string[];
+    merges: [string, string][];
+    probes: number[][];
+  }[];
 }
 
 const golden = JSON.parse(readFileSync(join(packageRoot(), "test/golden/bpe_golden.json"), "utf8")) as Golden;
 
 for (const example of golden.cases) {
   test(`trainBpe gives the vocabulary of Hugging Face's trainer: ${example.corpus}, ${example.vocabSize}`, async () => {
-    const tokenizer = await trainBpe(example.texts, { vocabSize: example.vocabSize, specialTokens: golden.specialTokens });
+    const tokenizer = await trainBpe(example.texts, {
+      vocabSize: example.vocabSize,
+      specialTokens: golden.specialTokens,
+    });
     const first = 256 + golden.specialTokens.length;
     const learnt = Array.from({ length: tokenizer.vocabSize - first }, (_, i) => tokenizer.idToToken(first + i));
     assert.deepEqual(learnt, example.learnt);
     assert.deepEqual(tokenizer.json.model.merges, example.merges);
     const probes = await tokenizer.encodeBatch(golden.probes);
-    assert.deepEqual(probes.map((ids) => [...ids]), example.probes);
+    assert.deepEqual(
+      probes.map((ids) => [...ids]),
+      example.probes,
+    );
   });
 }
 
 const shakespeare = "text/tinyshakespeare/input.txt";
 
-test("the same merges as Hugging Face's trainer on a megabyte of real text", { skip: skipWithout(shakespeare) }, async () => {
+test("the same merges as Hugging Face's trainer on a megabyte of real text", {
+  skip: skipWithout(shakespeare),
+}, async () => {
   const { vocabSize, merges, sha256: expected } = golden.tinyShakespeare;
-  const tokenizer = await trainBpe([readFileSync(asset(shakespeare), "utf8")], { vocabSize, specialTokens: golden.specialTokens });
+  const tokenizer = await trainBpe([readFileSync(asset(shakespeare), "utf8")], {
+    vocabSize,
+    specialTokens: golden.specialTokens,
+  });
   const learnt = tokenizer.json.model.merges as [string, string][];
   assert.equal(learnt.length, merges);
   assert.equal(sha256(learnt.map((pair) => pair.join(" ")).join("\n")), expected);
@@ -70,12 +88,13 @@ test("a text with few pairs gives a smaller vocabulary", async () => {
 test("trainBpe refuses a vocabulary that cannot hold the bytes, and no text", async () => {
   await assert.rejects(trainBpe(["x"], { vocabSize: 200 }), {
     name: "PlinthError",
-    message:
-      "--vocab-size: expected at least 259 (256 bytes and 3 special tokens), got 200. Fix: use 259 or more.",
+    message: "--vocab-size: expected at least 259 (256 bytes and 3 special tokens), got 200. Fix: use 259 or more.",
   });
   await assert.rejects(trainBpe([], { vocabSize: 300 }), /no text to train the tokenizer on/);
 });
 
 test("training stops when aborted", async () => {
-  await assert.rejects(trainBpe(["some text"], { vocabSize: 300, signal: AbortSignal.abort() }), { name: "AbortError" });
+  await assert.rejects(trainBpe(["some text"], { vocabSize: 300, signal: AbortSignal.abort() }), {
+    name: "AbortError",
+  });
 });

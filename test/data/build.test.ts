@@ -4,7 +4,14 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { parquetWriteBuffer } from "hyparquet-writer";
-import { type BuildOptions, buildDataset, type Dataset, type Document, openDataset, type Split } from "../../src/data/index.ts";
+import {
+  type BuildOptions,
+  buildDataset,
+  type Dataset,
+  type Document,
+  openDataset,
+  type Split,
+} from "../../src/data/index.ts";
 import { asset, skipWithout } from "../assets.ts";
 import { temporaryFolder } from "./support.ts";
 
@@ -72,7 +79,10 @@ test("globs, single files and several sources; names do not depend on where the 
   const [one, two] = [folder(files), folder(files)];
   const from = ["docs/**/*.md", "d.txt"];
   const dataset = await build(from, { cwd: one });
-  assert.deepEqual((await documents(dataset)).map(({ source }) => source), ["folder:b.md", "folder:x/a.md", "folder:d.txt"]);
+  assert.deepEqual(
+    (await documents(dataset)).map(({ source }) => source),
+    ["folder:b.md", "folder:x/a.md", "folder:d.txt"],
+  );
   const elsewhere = await build([join(two, "docs/**/*.md"), join(two, "d.txt")], { cwd: two });
   assert.equal(elsewhere.hash, dataset.hash);
 });
@@ -107,7 +117,12 @@ test("--split tail holds out the end of each document", async () => {
 });
 
 test("JSONL, plain and gzipped: the text field, licences per record, bad lines by file and line", async () => {
-  const lines = ['{"text":"one\u2028x","license":"MIT"}', "", '{"text":"two","licence":"GPL-3.0-only"}', '{"body":"three"}'];
+  const lines = [
+    '{"text":"one\u2028x","license":"MIT"}',
+    "",
+    '{"text":"two","licence":"GPL-3.0-only"}',
+    '{"body":"three"}',
+  ];
   const root = folder({
     "good.jsonl": lines.slice(0, 3).join("\n"),
     "good2.jsonl.gz": gzipSync('{"body":"zipped"}\n{"body":"more"}'),
@@ -125,7 +140,10 @@ test("JSONL, plain and gzipped: the text field, licences per record, bad lines b
   const fails = (name: string, message: RegExp) =>
     assert.rejects(build(join(root, name)), { name: "PlinthError", message });
   await fails("bad.jsonl", /bad\.jsonl:2: not valid JSON .* Fix: repair or remove the line/);
-  await fails("field.jsonl", /field\.jsonl:4: expected text in the field "text", .* --text-field \(this line has body\)/);
+  await fails(
+    "field.jsonl",
+    /field\.jsonl:4: expected text in the field "text", .* --text-field \(this line has body\)/,
+  );
   await fails("array.jsonl", /array\.jsonl:1: expected an object, got \[1\]/);
   await fails("utf8.jsonl", /utf8\.jsonl:\d: invalid UTF-8/);
   await fails("cut.jsonl.gz", /cut\.jsonl\.gz: damaged gzip/);
@@ -142,12 +160,22 @@ test("Parquet: the text column, licences, missing values; truncated and foreign 
       ],
     }),
   );
-  const root = folder({ "a.parquet": bytes, "cut.parquet": bytes.subarray(0, bytes.length - 20), "text.parquet": "hello, I am text" });
+  const root = folder({
+    "a.parquet": bytes,
+    "cut.parquet": bytes.subarray(0, bytes.length - 20),
+    "text.parquet": "hello, I am text",
+  });
   const dataset = await build(join(root, "a.parquet"));
   const found = (await documents(dataset)).map(({ text, licence, source }) => [text, licence, source]);
-  assert.deepEqual(found, [["första", "MIT", "parquet:a.parquet:1"], ["third 😀", "ISC", "parquet:a.parquet:3"]]);
+  assert.deepEqual(found, [
+    ["första", "MIT", "parquet:a.parquet:1"],
+    ["third 😀", "ISC", "parquet:a.parquet:3"],
+  ]);
   assert.deepEqual(filtered(dataset), { "no text": 1 });
-  await assert.rejects(build(join(root, "a.parquet"), { textField: "body" }), /no column "body"\. Fix: .*\(columns: text, n, license\)/);
+  await assert.rejects(
+    build(join(root, "a.parquet"), { textField: "body" }),
+    /no column "body"\. Fix: .*\(columns: text, n, license\)/,
+  );
   await assert.rejects(build(join(root, "a.parquet"), { textField: "n" }), /column "n" holds number, expected text/);
   for (const name of ["cut", "text"]) {
     await assert.rejects(build(join(root, `${name}.parquet`)), {
@@ -160,10 +188,13 @@ test("Parquet: the text column, licences, missing values; truncated and foreign 
 test("a folder hands JSONL and Parquet files to their own readers", async () => {
   const root = folder({ "sub/r.jsonl": '{"text":"record"}\n', "t.txt": "text" });
   const dataset = await build(root);
-  assert.deepEqual((await documents(dataset)).map(({ source, text }) => [source, text]), [
-    ["folder:sub/r.jsonl:1", "record"],
-    ["folder:t.txt", "text"],
-  ]);
+  assert.deepEqual(
+    (await documents(dataset)).map(({ source, text }) => [source, text]),
+    [
+      ["folder:sub/r.jsonl:1", "record"],
+      ["folder:t.txt", "text"],
+    ],
+  );
 });
 
 test("npm: TypeScript and Markdown of installed packages with version and licence", async () => {
@@ -183,11 +214,14 @@ test("npm: TypeScript and Markdown of installed packages with version and licenc
   });
   const dataset = await build("npm", { cwd: join(root, "project"), allowLicences: ["MIT"] });
   const own = (await documents(dataset)).filter(({ source }) => source.includes("@1.2.3/"));
-  assert.deepEqual(own.map(({ source, licence }) => [source, licence]), [
-    ["npm:a@1.2.3/README.md", "MIT"],
-    ["npm:a@1.2.3/index.d.ts", "MIT"],
-    ["npm:b@1.2.3/index.mts", "(MIT OR WTFPL)"],
-  ]);
+  assert.deepEqual(
+    own.map(({ source, licence }) => [source, licence]),
+    [
+      ["npm:a@1.2.3/README.md", "MIT"],
+      ["npm:a@1.2.3/index.d.ts", "MIT"],
+      ["npm:b@1.2.3/index.mts", "(MIT OR WTFPL)"],
+    ],
+  );
   assert.ok((dataset.manifest.filtered["licence GPL-3.0-only"]?.count ?? 0) >= 1);
   assert.deepEqual(dataset.manifest.collections["a@1.2.3"], {
     documents: 2,
@@ -195,7 +229,10 @@ test("npm: TypeScript and Markdown of installed packages with version and licenc
     licence: "MIT",
     url: "https://www.npmjs.com/package/a/v/1.2.3",
   });
-  assert.ok(Object.keys(dataset.manifest.collections).some((name) => name.startsWith("zod@")), "Plinth's own install is found");
+  assert.ok(
+    Object.keys(dataset.manifest.collections).some((name) => name.startsWith("zod@")),
+    "Plinth's own install is found",
+  );
 });
 
 test("an empty dataset names the sources and what was filtered", async () => {
@@ -204,7 +241,10 @@ test("an empty dataset names the sources and what was filtered", async () => {
     name: "PlinthError",
     message: `the dataset from ${root} is empty: filtered 1 licence NOASSERTION (e.g. folder:a.txt); 1 binary (e.g. folder:b.png). Fix: check the sources.`,
   });
-  await assert.rejects(build(folder({ "a.txt": "mine" }), { allowLicences: ["MIT"] }), /Fix: allow one of these licences, or state .* --licence/);
+  await assert.rejects(
+    build(folder({ "a.txt": "mine" }), { allowLicences: ["MIT"] }),
+    /Fix: allow one of these licences, or state .* --licence/,
+  );
   await assert.rejects(build(folder({})), /is empty: no files or records were found/);
   await assert.rejects(build(folder({ a: "x" }), { heldOut: 0.999999 }), /all of them fell into the held-out split/);
   await assert.rejects(build(join(root, "absent")), /absent: no such file or folder/);
@@ -216,14 +256,20 @@ test("bad options are named", async () => {
   await assert.rejects(build(root, { heldOut: 1 }), /--held-out: expected a share in \[0, 1\), got 1/);
   await assert.rejects(build(root, { seed: -1 }), /--seed/);
   await assert.rejects(build([]), /no source given/);
-  await assert.rejects(build(root, { allowLicences: ["MIT OR ISC"] }), /--allow-licence: "MIT OR ISC" is not an SPDX licence id/);
+  await assert.rejects(
+    build(root, { allowLicences: ["MIT OR ISC"] }),
+    /--allow-licence: "MIT OR ISC" is not an SPDX licence id/,
+  );
 });
 
 test("an interrupted build leaves no dataset, or the one that was there; a new one leaves no remains", async () => {
   const out = join(temporaryFolder(), "out");
   const files = { a: "first", b: "second", "c.jsonl": "{" };
   await assert.rejects(build(folder(files), { out }));
-  await assert.rejects(openDataset(out), /not a dataset \(no manifest\.json\).* an interrupted build leaves no manifest/);
+  await assert.rejects(
+    openDataset(out),
+    /not a dataset \(no manifest\.json\).* an interrupted build leaves no manifest/,
+  );
   const first = await build(folder({ a: "first" }), { out });
   await assert.rejects(build(folder(files), { out, shardBytes: 1 }));
   assert.deepEqual(await texts(await openDataset(out)), ["first"]);
@@ -240,7 +286,9 @@ test("building into a folder inside the source does not read its own output", as
   assert.equal((await build(root, { out })).hash, first.hash);
 });
 
-test("an output folder that cannot be written is named", { skip: process.getuid?.() === 0 ? "root may write anywhere" : false }, async () => {
+test("an output folder that cannot be written is named", {
+  skip: process.getuid?.() === 0 ? "root may write anywhere" : false,
+}, async () => {
   const locked = temporaryFolder();
   chmodSync(locked, 0o500);
   await assert.rejects(build(folder({ a: "x" }), { out: join(locked, "out") }), /permission denied\. Fix: .*--out/);
@@ -248,7 +296,10 @@ test("an output folder that cannot be written is named", { skip: process.getuid?
 
 test("an output path through a file is named", async () => {
   const root = folder({ a: "x" });
-  await assert.rejects(build(root, { out: join(root, "a", "out") }), /a part of the path is a file, not a folder\. Fix: .*--out/);
+  await assert.rejects(
+    build(root, { out: join(root, "a", "out") }),
+    /a part of the path is a file, not a folder\. Fix: .*--out/,
+  );
 });
 
 test("many shards hold every document once; damage is found when reading", async () => {
@@ -259,7 +310,10 @@ test("many shards hold every document once; damage is found when reading", async
   assert.deepEqual((await texts(dataset)).sort(), Object.values(files).sort());
   const path = join(dataset.dir, "text", `${shards[3]?.sha256}.jsonl.gz`);
   writeFileSync(path, gzipSync("{}\n"));
-  await assert.rejects(texts(dataset), /\.jsonl\.gz: damaged \(its content does not match its name\)\. Fix: build the dataset again/);
+  await assert.rejects(
+    texts(dataset),
+    /\.jsonl\.gz: damaged \(its content does not match its name\)\. Fix: build the dataset again/,
+  );
   writeFileSync(path, readFileSync(path).subarray(0, 10));
   await assert.rejects(texts(dataset), /damaged/);
   rmSync(path);
@@ -268,8 +322,13 @@ test("many shards hold every document once; damage is found when reading", async
   await assert.rejects(openDataset(dataset.dir), /manifest\.json: format:/);
 });
 
-test("real text: WikiText and tiny Shakespeare", { skip: skipWithout("text/wikitext-2/valid.txt", "text/tinyshakespeare/input.txt") }, async () => {
-  const dataset = await build([asset("text/wikitext-2"), asset("text/tinyshakespeare/input.txt")], { heldOut: 0.1, split: "tail" });
+test("real text: WikiText and tiny Shakespeare", {
+  skip: skipWithout("text/wikitext-2/valid.txt", "text/tinyshakespeare/input.txt"),
+}, async () => {
+  const dataset = await build([asset("text/wikitext-2"), asset("text/tinyshakespeare/input.txt")], {
+    heldOut: 0.1,
+    split: "tail",
+  });
   const { train, heldOut } = dataset.manifest.splits;
   assert.equal(train.bytes + heldOut.bytes, 1256449 + 1121681 + 1115394);
   assert.equal(train.documents, 3);

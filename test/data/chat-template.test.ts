@@ -95,11 +95,17 @@ test("a template that rewrites earlier turns: the loss is on what it kept; one t
 
 test("templates without a generation prompt: headings are not learnt, the stop token is", async () => {
   const said = async (template: string) =>
-    spoken(await withTemplate(template).applyChatTemplate([...conversation.slice(1, 4), { role: "assistant", content: "no" }]));
+    spoken(
+      await withTemplate(template).applyChatTemplate([
+        ...conversation.slice(1, 4),
+        { role: "assistant", content: "no" },
+      ]),
+    );
   const heading = "{% for m in messages %}{{ m.role + ': ' + m.content + eos_token }}{% endfor %}";
   // " yes" is one token here: it counts as the assistant's, for its letters are.
   assert.deepEqual(await said(heading), [" yes<|endoftext|>", "no<|endoftext|>"]);
-  const llama2 = "{% for m in messages %}{{ '[INST]' + m.content + '[/INST]' if m.role == 'user' else m.content + ' ' + eos_token }}{% endfor %}";
+  const llama2 =
+    "{% for m in messages %}{{ '[INST]' + m.content + '[/INST]' if m.role == 'user' else m.content + ' ' + eos_token }}{% endfor %}";
   assert.deepEqual(await said(llama2), ["yes <|endoftext|>", "no <|endoftext|>"]);
 });
 
@@ -108,7 +114,10 @@ test("without a template: ChatML when its tokens are in the vocabulary, else an 
   assert.equal(rendered.text, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
   assert.ok(rendered.lossMask.every((loss) => loss === 0));
   const plain = await trainBpe(["hi"], { vocabSize: 257, specialTokens: ["<|endoftext|>"] });
-  await assert.rejects(plain.applyChatTemplate([{ role: "user", content: "hi" }]), /no chat template, and no <\|im_start\|>/);
+  await assert.rejects(
+    plain.applyChatTemplate([{ role: "user", content: "hi" }]),
+    /no chat template, and no <\|im_start\|>/,
+  );
 });
 
 test("several templates are chosen by name; a refusing template says why", async () => {
@@ -122,7 +131,10 @@ test("several templates are chosen by name; a refusing template says why", async
   assert.equal(tools.text, "T!x");
   await assert.rejects(tokenizer.applyChatTemplate(messages, { template: "rag" }), /choose one of default, tool_use/);
   const strict = withTemplate("{{ raise_exception('roles must alternate') }}");
-  await assert.rejects(strict.applyChatTemplate(messages), /the chat template refuses these messages: roles must alternate/);
+  await assert.rejects(
+    strict.applyChatTemplate(messages),
+    /the chat template refuses these messages: roles must alternate/,
+  );
 });
 
 test("what a user writes cannot shift the mask", async () => {

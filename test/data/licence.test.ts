@@ -45,7 +45,17 @@ test("old and new spellings of GNU licences are the same", () => {
 
 test("expressions parse, malformed ones do not", () => {
   assert.deepEqual(parseLicence("(MIT)"), { kind: "licence", id: "MIT" });
-  for (const bad of ["", "MIT OR", "OR MIT", "(MIT", "MIT)", "MIT Apache-2.0", "MIT WITH", "SEE LICENSE IN LICENSE.txt", "()"]) {
+  for (const bad of [
+    "",
+    "MIT OR",
+    "OR MIT",
+    "(MIT",
+    "MIT)",
+    "MIT Apache-2.0",
+    "MIT WITH",
+    "SEE LICENSE IN LICENSE.txt",
+    "()",
+  ]) {
     assert.equal(parseLicence(bad), undefined, bad);
   }
 });
@@ -57,7 +67,14 @@ test("the licence of a package.json in all its historical forms", () => {
   assert.equal(licenceOfPackage({ licenses: [{ type: "MIT" }, { type: "GPL-2.0" }] }), "(MIT OR GPL-2.0)");
   assert.equal(licenceOfPackage({ licenses: ["MIT", "BSD-3-Clause"] }), "(MIT OR BSD-3-Clause)");
   assert.equal(licenceOfPackage({ license: "UNLICENSED" }), "UNLICENSED");
-  for (const silent of [{}, { license: "" }, { license: "SEE LICENSE IN LICENSE" }, { license: 7 }, { licenses: [] }, { license: null }]) {
+  for (const silent of [
+    {},
+    { license: "" },
+    { license: "SEE LICENSE IN LICENSE" },
+    { license: 7 },
+    { licenses: [] },
+    { license: null },
+  ]) {
     assert.equal(licenceOfPackage(silent), "NOASSERTION");
   }
 });

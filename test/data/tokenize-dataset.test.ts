@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { packageRoot } from "../../src/base/index.ts";
 import {
   buildDataset,
   compression,
@@ -14,7 +15,6 @@ import {
   trainCharTokenizer,
 } from "../../src/data/index.ts";
 import { cutAtLines } from "../../src/data/tokenize-dataset.ts";
-import { packageRoot } from "../../src/base/index.ts";
 import { asset, skipWithout } from "../assets.ts";
 import { temporaryFolder } from "./support.ts";
 
@@ -28,7 +28,8 @@ async function textsOf(dataset: Dataset, split: "train" | "heldOut"): Promise<st
 
 async function smallDataset(count = 40): Promise<Dataset> {
   const from = temporaryFolder();
-  for (let i = 0; i < count; i++) writeFileSync(join(from, `${i}.txt`), `Document ${i} says “héllo” ${"word ".repeat(i)}<|endoftext|>`);
+  for (let i = 0; i < count; i++)
+    writeFileSync(join(from, `${i}.txt`), `Document ${i} says “héllo” ${"word ".repeat(i)}<|endoftext|>`);
   return buildDataset({ from: [from], out: join(temporaryFolder(), "dataset"), heldOut: 0.3 });
 }
 
@@ -41,7 +42,10 @@ test("documents become their ids and the end-of-text token; forged special token
     assert.ok(texts.length > 3);
     const documents = tokenized[split];
     assert.equal(documents.count, texts.length);
-    assert.equal(documents.byteCount, texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0));
+    assert.equal(
+      documents.byteCount,
+      texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0),
+    );
     for (const [i, text] of texts.entries()) {
       const ids = await documents.document(i);
       assert.equal(ids.at(-1), tokenizer.eosId);
@@ -98,7 +102,10 @@ test("the cache is found again, made anew when damaged, and separate per tokeniz
 
   await tokenizeDataset(dataset, await trainBpe(texts, { vocabSize: 280 }));
   assert.equal(folder().length, 2);
-  await assert.rejects(tokenizeDataset(dataset, tokenizer, { cacheDir: join(dataset.dir, "manifest.json") }), /a part of the path is a file/);
+  await assert.rejects(
+    tokenizeDataset(dataset, tokenizer, { cacheDir: join(dataset.dir, "manifest.json") }),
+    /a part of the path is a file/,
+  );
 });
 
 test("an interrupted run is done again", async () => {
@@ -126,11 +133,16 @@ test("a long text encoded in pieces has the ids of the whole", { skip: skipWitho
   assert.ok(pieces.length > 200);
   assert.equal(pieces.join(""), `${text}'tis\n\n\n x\n\t y\nz`.repeat(2));
   const parts = await tokenizer.encodeBatch(pieces);
-  assert.deepEqual(parts.flatMap((ids) => [...ids]), [...(await tokenizer.encode(pieces.join("")))]);
+  assert.deepEqual(
+    parts.flatMap((ids) => [...ids]),
+    [...(await tokenizer.encode(pieces.join("")))],
+  );
   assert.deepEqual(cutAtLines("no line break here", 4), ["no line break here"]);
 });
 
-test("tiny Shakespeare by characters: nanoGPT's vocabulary, stream and split", { skip: skipWithout(shakespeare) }, async () => {
+test("tiny Shakespeare by characters: nanoGPT's vocabulary, stream and split", {
+  skip: skipWithout(shakespeare),
+}, async () => {
   const out = join(temporaryFolder(), "dataset");
   const dataset = await buildDataset({ from: [asset(shakespeare)], out, heldOut: 0.1, split: "tail" });
   const text = readFileSync(asset(shakespeare), "utf8");
@@ -159,10 +171,16 @@ test("BPE trained on TypeScript compresses held-out TypeScript better than GPT-2
   assert.ok(own.bytesPerToken > gpt2.bytesPerToken, `${own.bytesPerToken} against GPT-2's ${gpt2.bytesPerToken}`);
 });
 
-test("a SentencePiece-style tokenizer: the bytes of whole documents are exact", { skip: skipWithout("weights/stories260k-hf/tokenizer.json") }, async () => {
+test("a SentencePiece-style tokenizer: the bytes of whole documents are exact", {
+  skip: skipWithout("weights/stories260k-hf/tokenizer.json"),
+}, async () => {
   const from = temporaryFolder();
   mkdirSync(join(from, "d"));
-  const texts = ["Once upon a time there was a cat.", "日本 😀 and more words to make it longer than the context", "Lily"];
+  const texts = [
+    "Once upon a time there was a cat.",
+    "日本 😀 and more words to make it longer than the context",
+    "Lily",
+  ];
   for (const [i, text] of texts.entries()) writeFileSync(join(from, "d", `${i}.txt`), text);
   const dataset = await buildDataset({ from: [from], out: join(temporaryFolder(), "x"), heldOut: 0 });
   const { train } = await tokenizeDataset(dataset, await Tokenizer.load(asset("weights/stories260k-hf")));

@@ -16,12 +16,16 @@ const loadGpt2 = (() => {
   return () => (loaded ??= Tokenizer.load(asset(gpt2)));
 })();
 
-test("GPT-2's vocabulary and merges give the ids and texts of transformers", { skip: skipWithout(gpt2, goldens) }, async () => {
+test("GPT-2's vocabulary and merges give the ids and texts of transformers", {
+  skip: skipWithout(gpt2, goldens),
+}, async () => {
   const tokenizer = await loadGpt2();
   assert.equal(tokenizer.vocabSize, 50257);
   assert.equal(tokenizer.eosId, 50256);
   type Case = { text: string; ids: number[] };
-  const cases = (JSON.parse(readFileSync(asset(goldens), "utf8")) as Record<string, Case[]>)["openai-community/gpt2"] as Case[];
+  const cases = (JSON.parse(readFileSync(asset(goldens), "utf8")) as Record<string, Case[]>)[
+    "openai-community/gpt2"
+  ] as Case[];
   assert.ok(cases.length > 20);
   const encoded = await tokenizer.encodeBatch(cases.map(({ text }) => text));
   for (const [i, { text, ids }] of cases.entries()) {
@@ -38,7 +42,9 @@ test("GPT-2's ids on llama.cpp's test strings", { skip: skipWithout(gpt2, `${ggu
   for (const [i, input] of inputs.entries()) {
     const expected = (outputs[i] as string)
       .trim()
-      .split(" ").filter((id) => id !== "").map(Number);
+      .split(" ")
+      .filter((id) => id !== "")
+      .map(Number);
     assert.deepEqual([...(await tokenizer.encode(input))], expected, JSON.stringify(input));
   }
 });
@@ -47,7 +53,10 @@ test("bytes per id add up to the bytes of any text", { skip: skipWithout(gpt2) }
   const tokenizer = await loadGpt2();
   for (const text of ["plain", "日本語 😀 ünï", "  \n\t", "\u0000\u007f"]) {
     const ids = await tokenizer.encode(text);
-    assert.equal(ids.reduce((sum, id) => sum + (tokenizer.tokenBytes[id] as number), 0), Buffer.byteLength(text));
+    assert.equal(
+      ids.reduce((sum, id) => sum + (tokenizer.tokenBytes[id] as number), 0),
+      Buffer.byteLength(text),
+    );
   }
   assert.equal(tokenizer.tokenBytes[50256], 0);
 });
@@ -66,7 +75,9 @@ test("a Llama tokenizer: BOS on request, published ids and text", { skip: skipWi
   assert.ok(text.startsWith(golden.greedy_text_published.trim().slice(0, 150)));
 });
 
-test("streamed pieces join to the decoded text, and are whole characters", { skip: skipWithout(gpt2, stories) }, async () => {
+test("streamed pieces join to the decoded text, and are whole characters", {
+  skip: skipWithout(gpt2, stories),
+}, async () => {
   const texts = ["Hello 😀😀 wörld 日本語\n\n  x", "👩‍👩‍👧‍👦 ends with half: é", " leading", "\uFFFD real \uFFFD", ""];
   for (const path of [gpt2, stories]) {
     const tokenizer = path === gpt2 ? await loadGpt2() : await Tokenizer.load(asset(path));
@@ -83,7 +94,9 @@ test("streamed pieces join to the decoded text, and are whole characters", { ski
   }
 });
 
-test("a stream after a prompt keeps its leading space, and a cut character waits", { skip: skipWithout(gpt2, stories) }, async () => {
+test("a stream after a prompt keeps its leading space, and a cut character waits", {
+  skip: skipWithout(gpt2, stories),
+}, async () => {
   const llama = await Tokenizer.load(asset(stories));
   const [prompt, both] = await llama.encodeBatch(["Once upon", "Once upon a time"], { addSpecialTokens: true });
   const next = [...(both as Int32Array).subarray((prompt as Int32Array).length)];
@@ -95,7 +108,10 @@ test("a stream after a prompt keeps its leading space, and a cut character waits
   const cut = byteLevel.streamDecoder();
   const pieces = [];
   for (const id of ids) pieces.push(await cut.push(id));
-  assert.deepEqual(pieces.filter((piece) => piece !== ""), ["a", "😀", "b"]);
+  assert.deepEqual(
+    pieces.filter((piece) => piece !== ""),
+    ["a", "😀", "b"],
+  );
   const half = byteLevel.streamDecoder();
   assert.equal((await half.push(...ids.slice(0, 2))) + (await half.flush()), "a\uFFFD");
 });

@@ -5,7 +5,8 @@ import { datasetResult, printDataset } from "../dataset-text.ts";
 export const command: Command = {
   name: "data build",
   summary: "Read sources into a dataset with provenance: licences, deduplication, held-out split.",
-  example: "plinth data build --from npm --from 'notes/**/*.md' --allow-licence MIT,Apache-2.0 --held-out 0.05 --out data/code",
+  example:
+    "plinth data build --from npm --from 'notes/**/*.md' --allow-licence MIT,Apache-2.0 --held-out 0.05 --out data/code",
   options: {
     from: {
       type: "string",
@@ -54,12 +55,16 @@ export const command: Command = {
         if (performance.now() - last < 100) return;
         last = performance.now();
         const rate = bytes / 1e6 / ((last - started) / 1000);
-        io.progress(`${source}: ${documents} documents, ${(bytes / 1e6).toFixed(1)} MB, ${filtered} left out, ${rate.toFixed(1)} MB/s`);
+        io.progress(
+          `${source}: ${documents} documents, ${(bytes / 1e6).toFixed(1)} MB, ${filtered} left out, ${rate.toFixed(1)} MB/s`,
+        );
       },
     });
     printDataset(dataset, io);
     if (dataset.manifest.splits.heldOut.documents === 0 && dataset.manifest.options.heldOut > 0) {
-      io.note("No document was held out: the dataset is small. Use --split tail, another --seed or a larger --held-out.");
+      io.note(
+        "No document was held out: the dataset is small. Use --split tail, another --seed or a larger --held-out.",
+      );
     }
     io.result({ ...datasetResult(dataset), seconds: (performance.now() - started) / 1000 });
   },

@@ -24,11 +24,17 @@ export const command: Command = {
     printDataset(dataset, io);
     for (const { source, licence, retrievedAt, sha256, transformations, text } of samples) {
       const steps = transformations.length === 0 ? "unchanged" : transformations.join(", ");
-      io.print(`\n--- ${source}\n    ${licence}, retrieved ${retrievedAt}, sha256 ${sha256.slice(0, 12)}, ${steps}\n${excerpt(text, 400)}`);
+      io.print(
+        `\n--- ${source}\n    ${licence}, retrieved ${retrievedAt}, sha256 ${sha256.slice(0, 12)}, ${steps}\n${excerpt(text, 400)}`,
+      );
     }
     io.result({
       ...datasetResult(dataset),
-      samples: samples.map(({ text, ...rest }) => ({ ...rest, bytes: Buffer.byteLength(text), text: excerpt(text, 400) })),
+      samples: samples.map(({ text, ...rest }) => ({
+        ...rest,
+        bytes: Buffer.byteLength(text),
+        text: excerpt(text, 400),
+      })),
     });
   },
 };

@@ -8,19 +8,26 @@ export const command: Command = {
   example: "plinth tokenizer train --data data/code --vocab-size 4096 --out tokenizers/code",
   options: {
     data: { type: "string", required: true, repeatable: true, summary: "folder written by plinth data build" },
-    "vocab-size": { type: "integer", required: true, summary: "size of the vocabulary, bytes and special tokens included" },
+    "vocab-size": {
+      type: "integer",
+      required: true,
+      summary: "size of the vocabulary, bytes and special tokens included",
+    },
     "special-token": { type: "string", repeatable: true, summary: "special tokens, the one that ends a text first" },
     compare: {
       type: "string",
       repeatable: true,
-      summary: "tokenizer folder or file (tokenizer.json, or GPT-2's vocab.json beside merges.txt) to compare the compression with",
+      summary:
+        "tokenizer folder or file (tokenizer.json, or GPT-2's vocab.json beside merges.txt) to compare the compression with",
     },
     out: { type: "string", required: true, summary: "folder to write" },
   },
   async run(args, io) {
     const started = performance.now();
     const datasets = await Promise.all(args.strings("data").map(openDataset));
-    const rivals = await Promise.all(args.strings("compare").map(async (path) => ({ path, tokenizer: await Tokenizer.load(path) })));
+    const rivals = await Promise.all(
+      args.strings("compare").map(async (path) => ({ path, tokenizer: await Tokenizer.load(path) })),
+    );
     const total = datasets.reduce((sum, { manifest }) => sum + manifest.splits.train.documents, 0);
     const specialTokens = args.strings("special-token");
     const vocabSize = args.number("vocab-size") as number;
@@ -29,7 +36,11 @@ export const command: Command = {
       ...(specialTokens.length === 0 ? {} : { specialTokens }),
       signal: io.signal,
       onProgress: ({ phase, done }) =>
-        io.progress(phase === "count" ? `counting words: document ${done} of ${total}` : `merging: ${done} of ${vocabSize} tokens`),
+        io.progress(
+          phase === "count"
+            ? `counting words: document ${done} of ${total}`
+            : `merging: ${done} of ${vocabSize} tokens`,
+        ),
     });
     const out = args.required("out");
     await tokenizer.save(out);
@@ -39,14 +50,20 @@ export const command: Command = {
     const measure = (each: Tokenizer) => compression(each, datasets, { split, signal: io.signal });
     const own = await measure(tokenizer);
     const compared = [];
-    for (const { path, tokenizer: rival } of rivals) compared.push({ path, vocabSize: rival.vocabSize, ...(await measure(rival)) });
+    for (const { path, tokenizer: rival } of rivals)
+      compared.push({ path, vocabSize: rival.vocabSize, ...(await measure(rival)) });
 
-    if (tokenizer.vocabSize < vocabSize) io.note(`The text has no more pairs to merge: ${tokenizer.vocabSize} of ${vocabSize} tokens.`);
+    if (tokenizer.vocabSize < vocabSize)
+      io.note(`The text has no more pairs to merge: ${tokenizer.vocabSize} of ${vocabSize} tokens.`);
     io.print(`${join(out, "tokenizer.json")}: ${tokenizer.vocabSize} tokens`);
-    io.print(`compression on ${split === "heldOut" ? "held-out" : "training"} text: ${own.bytesPerToken.toFixed(3)} bytes per token`);
+    io.print(
+      `compression on ${split === "heldOut" ? "held-out" : "training"} text: ${own.bytesPerToken.toFixed(3)} bytes per token`,
+    );
     for (const { path, vocabSize: size, bytesPerToken } of compared) {
       const ratio = own.bytesPerToken / bytesPerToken;
-      io.print(`  ${path} (${size} tokens): ${bytesPerToken.toFixed(3)} bytes per token; this one has ${ratio.toFixed(3)} times as many`);
+      io.print(
+        `  ${path} (${size} tokens): ${bytesPerToken.toFixed(3)} bytes per token; this one has ${ratio.toFixed(3)} times as many`,
+      );
     }
     io.result({
       out,

@@ -40,7 +40,8 @@ async function listFiles(from: string, options: SourceOptions): Promise<{ root: 
     if (!isDynamicPattern(from)) throw explainReadError(info, path);
     const pattern = from.split(sep).join("/");
     const files = await glob(pattern, { cwd: options.cwd, absolute: true, ignore: ignored });
-    if (files.length === 0) throw new PlinthError(`${from}: the pattern matches no file`, "check the pattern and quote it in the shell");
+    if (files.length === 0)
+      throw new PlinthError(`${from}: the pattern matches no file`, "check the pattern and quote it in the shell");
     return { root: resolve(options.cwd, staticPrefix(pattern)), files: files.sort() };
   }
   if (info.isFile()) return { root: dirname(path), files: [path] };

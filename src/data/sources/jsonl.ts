@@ -35,7 +35,10 @@ function parseLine(line: string, field: string, at: { path: string; number: numb
     throw new PlinthError(`${where}: not valid JSON (${(error as Error).message})`, "repair or remove the line");
   }
   if (typeof record !== "object" || record === null || Array.isArray(record)) {
-    throw new PlinthError(`${where}: expected an object, got ${JSON.stringify(record).slice(0, 40)}`, "write one object per line");
+    throw new PlinthError(
+      `${where}: expected an object, got ${JSON.stringify(record).slice(0, 40)}`,
+      "write one object per line",
+    );
   }
   const fields = record as Record<string, unknown>;
   const text = fields[field];
@@ -43,7 +46,9 @@ function parseLine(line: string, field: string, at: { path: string; number: numb
     const known = Object.keys(fields).filter((key) => typeof fields[key] === "string");
     throw new PlinthError(
       `${where}: expected text in the field "${field}", got ${text === undefined ? "no such field" : typeof text}`,
-      known.length > 0 ? `name the field with --text-field (this line has ${known.join(", ")})` : "give the line a text field",
+      known.length > 0
+        ? `name the field with --text-field (this line has ${known.join(", ")})`
+        : "give the line a text field",
     );
   }
   const licence = fields["licence"] ?? fields["license"];
@@ -78,7 +83,10 @@ async function* lines(path: string, maxBytes: number): AsyncGenerator<string> {
         yield part;
       }
       if (rest.length > maxBytes) {
-        throw new PlinthError(`${path}:${number}: the line is longer than ${maxBytes} bytes`, "write one record per line");
+        throw new PlinthError(
+          `${path}:${number}: the line is longer than ${maxBytes} bytes`,
+          "write one record per line",
+        );
       }
     }
   } catch (error) {

@@ -1,7 +1,7 @@
 import { readdir, readFile, realpath } from "node:fs/promises";
 import { dirname, join, relative, sep } from "node:path";
 import { glob } from "tinyglobby";
-import { packageRoot, PlinthError } from "../../base/index.ts";
+import { PlinthError, packageRoot } from "../../base/index.ts";
 import { licenceOfPackage } from "../licence.ts";
 import { defineSource } from "../source.ts";
 import { readTextFile } from "../text-file.ts";
@@ -24,7 +24,10 @@ export const source = defineSource({
   async *read(_from, options) {
     const packages = await installedPackages([options.cwd, packageRoot()]);
     if (packages.length === 0) {
-      throw new PlinthError(`npm: no installed packages found from ${options.cwd}`, "run npm install first, or name a folder with --from");
+      throw new PlinthError(
+        `npm: no installed packages found from ${options.cwd}`,
+        "run npm install first, or name a folder with --from",
+      );
     }
     for (const { name, version, licence, folder } of packages) {
       const files = await glob("**/*.{ts,mts,cts,tsx,md}", { cwd: folder, ignore: ["**/node_modules/**"], dot: false });

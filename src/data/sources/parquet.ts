@@ -1,7 +1,13 @@
 import { open, stat } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import * as zlib from "node:zlib";
-import { type AsyncBuffer, type FileMetaData, parquetMetadataAsync, parquetReadObjects, parquetSchema } from "hyparquet";
+import {
+  type AsyncBuffer,
+  type FileMetaData,
+  parquetMetadataAsync,
+  parquetReadObjects,
+  parquetSchema,
+} from "hyparquet";
 import { explainReadError, PlinthError } from "../../base/index.ts";
 import { defineSource } from "../source.ts";
 
@@ -13,7 +19,8 @@ const compressors: Record<string, (input: Uint8Array, outputLength: number) => U
   BROTLI: (input) => zlib.brotliDecompressSync(input),
   ZSTD: (input) => {
     const decompress = (zlib as { zstdDecompressSync?: (input: Uint8Array) => Uint8Array }).zstdDecompressSync;
-    if (decompress === undefined) throw new PlinthError("zstd needs Node 22.15 or newer", "update Node or write the file with snappy");
+    if (decompress === undefined)
+      throw new PlinthError("zstd needs Node 22.15 or newer", "update Node or write the file with snappy");
     return decompress(input);
   },
 };
@@ -40,7 +47,10 @@ export const source = defineSource({
       const metadata = await readable(path, () => parquetMetadataAsync(file));
       const columns = parquetSchema(metadata).children.map((child) => child.element.name);
       if (!columns.includes(field)) {
-        throw new PlinthError(`${path}: no column "${field}"`, `name the column with --text-field (columns: ${columns.join(", ")})`);
+        throw new PlinthError(
+          `${path}: no column "${field}"`,
+          `name the column with --text-field (columns: ${columns.join(", ")})`,
+        );
       }
       const licence = ["licence", "license"].find((name) => columns.includes(name));
       yield* rows(file, metadata, { path, field, licence, signal: options.signal });
@@ -64,13 +74,18 @@ async function* rows(file: AsyncBuffer, metadata: FileMetaData, options: RowOpti
   for (let rowStart = 0; rowStart < count; rowStart += rowsAtATime) {
     options.signal?.throwIfAborted();
     const rowEnd = Math.min(count, rowStart + rowsAtATime);
-    const batch = await readable(path, () => parquetReadObjects({ file, metadata, columns, rowStart, rowEnd, compressors }));
+    const batch = await readable(path, () =>
+      parquetReadObjects({ file, metadata, columns, rowStart, rowEnd, compressors }),
+    );
     for (const [i, row] of batch.entries()) {
       const source = `${basename(path)}:${rowStart + i + 1}`;
       const text: unknown = row[field];
       if (text === null || text === undefined) yield { skipped: "no text", source };
       else if (typeof text !== "string") {
-        throw new PlinthError(`${path}: column "${field}" holds ${typeof text}, expected text`, "name a text column with --text-field");
+        throw new PlinthError(
+          `${path}: column "${field}" holds ${typeof text}, expected text`,
+          "name a text column with --text-field",
+        );
       } else {
         const value: unknown = licence === undefined ? undefined : row[licence];
         yield { text, source, ...(typeof value === "string" && value !== "" ? { licence: value } : {}) };
@@ -84,8 +99,12 @@ async function readable<T>(path: string, read: () => Promise<T>): Promise<T> {
     return await read();
   } catch (error) {
     if (error instanceof PlinthError) throw new PlinthError(`${path}: ${error.message}`);
-    throw new PlinthError(`${path}: not a readable Parquet file (${(error as Error).message})`, "it is truncated or damaged; download it again", {
-      cause: error,
-    });
+    throw new PlinthError(
+      `${path}: not a readable Parquet file (${(error as Error).message})`,
+      "it is truncated or damaged; download it again",
+      {
+        cause: error,
+      },
+    );
   }
 }
