@@ -43,7 +43,7 @@ export function float32Parameters(model: Model): Parameters {
     [...model.params].map(([name, { dtype, shape, data }]) => [
       name,
       // Copied also where nothing is to convert: training consumes these arrays, the model keeps its own.
-      new NdArray("float32", shape, dtype === "float32" ? Float32Array.from(data) : decodeFloat32(dtype, data)),
+      new NdArray("float32", shape, dtype === "float32" ? data.slice() : decodeFloat32(dtype, data)),
     ]),
   );
 }

@@ -1,5 +1,6 @@
 import { join } from "node:path";
-import { writeJsonAtomic } from "../base/index.ts";
+import { PlinthError, writeJsonAtomic } from "../base/index.ts";
+import { formatBytes, hostInfo } from "../engine/index.ts";
 import { type CheckpointInfo, pruneCheckpoints, type RunState, readSlots, saveCheckpoint } from "./checkpoint.ts";
 import type { HeldOutMeasure } from "./held-out.ts";
 import { MetricsLog } from "./metrics.ts";
@@ -102,6 +103,7 @@ export class TrainRun {
     const { step, optimizer, start } = this.#parts;
     const from = performance.now();
     const compiled = step.compile(batch);
+    checkMemory(compiled);
     if (start === undefined) step.initialiseSlots();
     else step.slots = await readSlots(start.checkpoint.folder, optimizer.slots, step.trainable);
     const trainableParameters = countElements(step.trainable);
@@ -210,6 +212,16 @@ export class TrainRun {
       parameters: this.#parts.step.trainable,
     };
   }
+}
+
+/** What is still to be allocated must fit; a run that cannot says so before it takes any. */
+function checkMemory({ stateBytes, arenaBytes }: CompiledStep): void {
+  const { availableMemory } = hostInfo();
+  if (stateBytes + arenaBytes <= availableMemory) return;
+  throw new PlinthError(
+    `out of memory before start: training needs another ${formatBytes(stateBytes + arenaBytes)} (optimiser state ${formatBytes(stateBytes)}, intermediates ${formatBytes(arenaBytes)}) but only ${formatBytes(availableMemory)} is available`,
+    "use a smaller batch size with more accumulation, a shorter context, a smaller model, or LoRA",
+  );
 }
 
 function emptyProgress({ data }: RunParts): Progress {

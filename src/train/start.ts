@@ -12,6 +12,7 @@ import {
   removeTemporaries,
 } from "./checkpoint.ts";
 import { checkSameRun, codeVersion } from "./identity.ts";
+import { lockFolder } from "./lock.ts";
 import type { Parameters, TrainOptions } from "./types.ts";
 
 export interface Start {
@@ -72,9 +73,28 @@ export function checkOptions(options: TrainOptions): void {
 }
 
 /**
- * Makes the folder, clears what a killed process left, and finds where to begin: undefined for a new run. Throws
- * PlinthError when the folder holds a run and `resume` is not set, when the run is another one, or when it cannot be
- * read or written.
+ * Makes the run's folder, locks it, and clears what a killed process left. Gives the function that unlocks it. Throws
+ * PlinthError when it cannot be written or another process has it.
+ */
+export async function openFolder(out: string): Promise<() => Promise<void>> {
+  try {
+    await mkdir(join(out, "checkpoints"), { recursive: true });
+  } catch (error) {
+    throw explainWriteError(error, out);
+  }
+  const unlock = await lockFolder(out);
+  try {
+    await removeTemporaries(out);
+  } catch (error) {
+    await unlock();
+    throw explainWriteError(error, out);
+  }
+  return unlock;
+}
+
+/**
+ * Finds where to begin in a folder: undefined for a new run. Throws PlinthError when the folder holds a run and `resume`
+ * is not set, when the run is another one, or when it cannot be read.
  */
 export async function findStart(
   options: TrainOptions,
@@ -82,12 +102,6 @@ export async function findStart(
   note: (text: string) => void,
 ): Promise<Start | undefined> {
   const { out } = options;
-  try {
-    await mkdir(join(out, "checkpoints"), { recursive: true });
-    await removeTemporaries(out);
-  } catch (error) {
-    throw explainWriteError(error, out);
-  }
   const checkpoint = (await listCheckpoints(out)).at(-1);
   if (options.resume !== true) {
     const done = checkpoint === undefined ? await findModel(out) : `a run at step ${checkpoint.step}`;

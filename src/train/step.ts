@@ -4,7 +4,6 @@ import {
   cast,
   concat,
   div,
-  type ExecutableStats,
   foldKey,
   jit,
   maximum,
@@ -50,6 +49,10 @@ export interface CompiledStep {
   /** Of a whole step, all micro-batches. */
   readonly flops: number;
   readonly peakBytes: number;
+  /** Optimiser state and accumulation buffers, allocated when the run starts. */
+  readonly stateBytes: number;
+  /** Intermediates, allocated by the programs. */
+  readonly arenaBytes: number;
 }
 
 type Named = Readonly<Record<string, Tensor>>;
@@ -163,16 +166,22 @@ export class TrainStep {
     const frozen = named(this.frozen);
     const arrays = named(batch.arrays);
     const scalars = named(this.#scalars(1, 0, 0));
-    if (this.#options.accumulate === 1) {
-      return cost(this.#update.compile(trainable, slots, frozen, arrays, scalars).stats, 1);
+    const { accumulate, optimizer } = this.#options;
+    const trainableBytes = Object.values(this.trainable).reduce((sum, array) => sum + array.byteLength, 0);
+    const stateBytes = trainableBytes * (optimizer.slots.length + (accumulate > 1 ? 1 : 0));
+    if (accumulate === 1) {
+      const { flops, peakBytes, arenaBytes } = this.#update.compile(trainable, slots, frozen, arrays, scalars).stats;
+      return { flops, peakBytes, arenaBytes, stateBytes };
     }
     const scalar: TensorType = { shape: [], dtype: "float32" };
     const before = { grads: trainable, lossSum: scalar, tokenCount: scalar };
-    const first = this.#accumulate.compile(before, trainable, frozen, arrays, named(this.#scalars(1, 0, 0, 0)));
-    const last = this.#updateAccumulated.compile(trainable, slots, frozen, arrays, scalars, before);
+    const first = this.#accumulate.compile(before, trainable, frozen, arrays, named(this.#scalars(1, 0, 0, 0))).stats;
+    const last = this.#updateAccumulated.compile(trainable, slots, frozen, arrays, scalars, before).stats;
     return {
-      flops: cost(first.stats, this.#options.accumulate - 1).flops + last.stats.flops,
-      peakBytes: Math.max(first.stats.peakBytes, last.stats.peakBytes),
+      flops: first.flops * (accumulate - 1) + last.flops,
+      peakBytes: Math.max(first.peakBytes, last.peakBytes),
+      arenaBytes: first.arenaBytes + last.arenaBytes,
+      stateBytes,
     };
   }
 
@@ -261,8 +270,4 @@ function addTotals(before: Accumulated, now: Accumulated, keep?: Tensor): Accumu
 function sumOfSquares(grad: Tensor): Tensor {
   const squares = square(cast(grad, "float32"));
   return grad.rank > 1 ? sum(sum(squares, { axes: [-1] })) : sum(squares);
-}
-
-function cost(stats: ExecutableStats, runs: number): CompiledStep {
-  return { flops: stats.flops * runs, peakBytes: stats.peakBytes };
 }

@@ -5,7 +5,7 @@ import { createOptimizer } from "./optimizers/index.ts";
 import { Prefetcher } from "./prefetch.ts";
 import { TrainRun } from "./run.ts";
 import { findSchedule } from "./schedules/index.ts";
-import { checkOptions, findStart, runConfig } from "./start.ts";
+import { checkOptions, findStart, openFolder, runConfig } from "./start.ts";
 import { TrainStep } from "./step.ts";
 import type { TrainOptions, TrainResult } from "./types.ts";
 
@@ -22,27 +22,32 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const optimizer = createOptimizer(options.optimizer?.name ?? "adamw", options.optimizer?.options);
   const config = runConfig(options);
 
-  const start = await findStart(options, config, (text) => options.onEvent?.({ kind: "note", text }));
-  const data = new Prefetcher(options.data);
-  if (start !== undefined) await data.restore(start.state.data);
-  const step = new TrainStep(start?.parameters ?? options.trainable, frozen, {
-    loss,
-    optimizer,
-    clipNorm: options.clipNorm ?? 1,
-    decay: options.decay ?? ((name) => (options.trainable[name]?.shape.length ?? 0) > 1),
-    accumulate: options.accumulate ?? 1,
-    seed: options.seed ?? 0,
-    backend,
-  });
-  const run = await TrainRun.open(options, {
-    step,
-    optimizer,
-    schedule,
-    data,
-    heldOut: options.heldOut === undefined ? undefined : new HeldOutMeasure(loss, options.heldOut, backend),
-    config,
-    environment: { code: codeVersion(), node: process.version, backend: backend.name },
-    start,
-  });
-  return run.finish();
+  const unlock = await openFolder(options.out);
+  try {
+    const start = await findStart(options, config, (text) => options.onEvent?.({ kind: "note", text }));
+    const data = new Prefetcher(options.data);
+    if (start !== undefined) await data.restore(start.state.data);
+    const step = new TrainStep(start?.parameters ?? options.trainable, frozen, {
+      loss,
+      optimizer,
+      clipNorm: options.clipNorm ?? 1,
+      decay: options.decay ?? ((name) => (options.trainable[name]?.shape.length ?? 0) > 1),
+      accumulate: options.accumulate ?? 1,
+      seed: options.seed ?? 0,
+      backend,
+    });
+    const run = await TrainRun.open(options, {
+      step,
+      optimizer,
+      schedule,
+      data,
+      heldOut: options.heldOut === undefined ? undefined : new HeldOutMeasure(loss, options.heldOut, backend),
+      config,
+      environment: { code: codeVersion(), node: process.version, backend: backend.name },
+      start,
+    });
+    return await run.finish();
+  } finally {
+    await unlock();
+  }
 }

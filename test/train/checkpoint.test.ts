@@ -132,3 +132,23 @@ test("lines after the checkpoint, and a cut one, disappear from the metrics on r
     .map((line) => JSON.parse(line).step);
   assert.deepEqual(steps, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
 });
+
+test("a second run into the same folder is refused while the first goes on, and not after it was killed", async (t) => {
+  const out = await temporaryFolder(t);
+  let second: Promise<unknown> | undefined;
+  await train(
+    toyOptions(out, {
+      onEvent: (event) => {
+        if (event.kind === "start")
+          second = train(toyOptions(out, { resume: true })).catch((error: Error) => error.message);
+      },
+    }),
+  );
+  assert.match(
+    String(await second),
+    new RegExp(`^${out}: process ${process.pid} is training into this folder\\. Fix: wait for it or stop it`),
+  );
+  await writeFile(join(out, ".lock"), "999999 1");
+  assert.equal((await train(toyOptions(out, { resume: true }))).status, "complete");
+  assert.ok(!(await readdir(out)).includes(".lock"));
+});
