@@ -13,8 +13,8 @@ export {
   type Compiled,
   type Concrete,
   type ConcreteResult,
-  type Jitted,
   type JitOptions,
+  type Jitted,
   jit,
   type Specs,
 } from "./compile/jit.ts";

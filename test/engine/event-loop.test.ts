@@ -20,7 +20,8 @@ async function timerLateness(work: () => Promise<void>): Promise<number[]> {
   return late.sort((a, b) => a - b);
 }
 
-const quantile = (sorted: readonly number[], q: number): number => sorted[Math.floor(q * (sorted.length - 1))] as number;
+const quantile = (sorted: readonly number[], q: number): number =>
+  sorted[Math.floor(q * (sorted.length - 1))] as number;
 
 test("a program on all threads leaves the event loop free", async (t) => {
   const size = 1024;

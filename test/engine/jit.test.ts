@@ -19,13 +19,14 @@ const vector = (...values: number[]): NdArray => NdArray.float32([values.length]
 
 test("runs a function of trees and returns its tree", async () => {
   const f = jit(
-    (params: { w: Tensor; b: Tensor }, x: Tensor) => ({ y: add(matmul(x, params.w), params.b), twice: [mul(x, 2)], n: 3 }),
+    (params: { w: Tensor; b: Tensor }, x: Tensor) => ({
+      y: add(matmul(x, params.w), params.b),
+      twice: [mul(x, 2)],
+      n: 3,
+    }),
     { backend },
   );
-  const out = await f(
-    { w: NdArray.float32([2, 2], [1, 2, 3, 4]), b: vector(10, 20) },
-    NdArray.float32([1, 2], [1, 1]),
-  );
+  const out = await f({ w: NdArray.float32([2, 2], [1, 2, 3, 4]), b: vector(10, 20) }, NdArray.float32([1, 2], [1, 1]));
   assert.deepEqual([...out.y.data], [14, 26]);
   assert.deepEqual(out.twice[0]?.shape, [1, 2]);
   assert.deepEqual([...(out.twice[0] as NdArray).data], [2, 2]);
@@ -68,7 +69,10 @@ test("compile prepares a program from types, and run checks its arguments", asyn
   const compiled = f.compile({ shape: [3], dtype: "float32" });
   assert.equal((await compiled.run(vector(1, 2, 3))).item(), 6);
   assert.equal(f.programs, 1);
-  await assert.rejects(compiled.run(vector(1, 2)), /total: expected arguments float32\[3\].*got float32\[2\].*Fix: compile/);
+  await assert.rejects(
+    compiled.run(vector(1, 2)),
+    /total: expected arguments float32\[3\].*got float32\[2\].*Fix: compile/,
+  );
 });
 
 test("consumes donated arrays only", async () => {

@@ -59,7 +59,10 @@ for (const plainAttention of [true, false]) {
 }
 
 const square: [NdArray, NdArray] = [0, 1].map((seed) =>
-  NdArray.float32([48, 48], Array.from({ length: 48 * 48 }, (_, i) => Math.sin(seed + i) / 7)),
+  NdArray.float32(
+    [48, 48],
+    Array.from({ length: 48 * 48 }, (_, i) => Math.sin(seed + i) / 7),
+  ),
 ) as [NdArray, NdArray];
 const chain = (x: Tensor, w: Tensor): Tensor => tanh(matmul(tanh(matmul(x, w)), w));
 
@@ -85,7 +88,9 @@ test("results do not depend on the number of threads, to the bit", async () => {
       assert.equal(backend.threads?.(), threads);
       const out = await jit(toyStep(config), { backend })(...toyArguments(config));
       const arrays = flatten(out as unknown as NdArray).map(([, array]) => array.data);
-      outputs.push(Buffer.concat(arrays.map(({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength))));
+      outputs.push(
+        Buffer.concat(arrays.map(({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength))),
+      );
     }
   } finally {
     backend.setThreads?.(before);
@@ -121,7 +126,10 @@ test("a failing kernel rejects with its scope and reason, and the next run works
 });
 
 test("an instruction set that is unknown, missing or beyond the CPU is refused", () => {
-  assert.throws(() => loadNative("avx513"), /PLINTH_ISA: "avx513" is not an instruction set \(did you mean "avx512"\?\). Fix: use one of baseline/);
+  assert.throws(
+    () => loadNative("avx513"),
+    /PLINTH_ISA: "avx513" is not an instruction set \(did you mean "avx512"\?\). Fix: use one of baseline/,
+  );
   const foreign = process.arch === "arm64" ? "avx2" : "neon";
   assert.throws(() => loadNative(foreign), /PLINTH_ISA: this CPU has no .*, which (avx2|neon) needs. Fix: unset it/);
   for (const variant of builtVariants()) {
@@ -133,8 +141,14 @@ test("an instruction set that is unknown, missing or beyond the CPU is refused",
 });
 
 test("arrays of another shape than compiled for are refused", async () => {
-  const compiled = jit((x: Tensor) => add(x, 1), { backend: createBackend("native") }).compile({ shape: [2], dtype: "float32" });
-  await assert.rejects(compiled.executable.run([NdArray.float32([1], [1])]), /run: expected float32\[2\] for x, got float32\[1\]/);
+  const compiled = jit((x: Tensor) => add(x, 1), { backend: createBackend("native") }).compile({
+    shape: [2],
+    dtype: "float32",
+  });
+  await assert.rejects(
+    compiled.executable.run([NdArray.float32([1], [1])]),
+    /run: expected float32\[2\] for x, got float32\[1\]/,
+  );
   await assert.rejects(compiled.executable.run([]), /run: expected 1 arrays, got 0/);
 });
 

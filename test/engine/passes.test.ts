@@ -1,5 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { simplifyAlgebra } from "../../src/engine/compile/algebra.ts";
+import { mergeCommonSubexpressions } from "../../src/engine/compile/common-subexpressions.ts";
+import { decompose } from "../../src/engine/compile/decompose.ts";
+import { foldConstants } from "../../src/engine/compile/fold-constants.ts";
+import { simplify } from "../../src/engine/compile/simplify.ts";
 import {
   add,
   broadcastTo,
@@ -30,11 +35,6 @@ import {
   verifyGraph,
   withScope,
 } from "../../src/engine/index.ts";
-import { simplifyAlgebra } from "../../src/engine/compile/algebra.ts";
-import { mergeCommonSubexpressions } from "../../src/engine/compile/common-subexpressions.ts";
-import { decompose } from "../../src/engine/compile/decompose.ts";
-import { foldConstants } from "../../src/engine/compile/fold-constants.ts";
-import { simplify } from "../../src/engine/compile/simplify.ts";
 
 const float = (shape: Shape): Tensor => input({ shape, dtype: "float32" });
 
@@ -58,7 +58,10 @@ function opsAfter(pass: (graph: Graph) => Graph, graph: Graph): string[] {
 
 test("decompose: composite ops become simpler ones, with the scope they came from", () => {
   const x = float([2, 3]);
-  const graph = graphOf([x], withScope("head", () => softmax(x)));
+  const graph = graphOf(
+    [x],
+    withScope("head", () => softmax(x)),
+  );
   const ops = opsAfter(decompose, graph);
   assert.ok(!ops.includes("softmax") && ops.includes("exp"), ops.join());
   const result = topologicalOrder(decompose(graph).outputs).filter((node) => node.op.name !== "input");
@@ -90,7 +93,11 @@ const algebra: [name: string, build: (x: Tensor) => Tensor, left: string[]][] = 
   ["-(-x)", (x) => neg(neg(x)), []],
   ["transpose twice", (x) => transpose(transpose(x, [1, 0]), [1, 0]), []],
   ["transpose once", (x) => transpose(x, [1, 0]), ["transpose"]],
-  ["three transposes", (x) => transpose(transpose(reshape(x, [4, 2, 3]), [1, 2, 0]), [1, 2, 0]), ["reshape", "transpose"]],
+  [
+    "three transposes",
+    (x) => transpose(transpose(reshape(x, [4, 2, 3]), [1, 2, 0]), [1, 2, 0]),
+    ["reshape", "transpose"],
+  ],
   ["transpose of a size-1 axis", (x) => transpose(reshape(x, [4, 1, 6]), [1, 0, 2]), ["reshape"]],
   ["reshape of reshape", (x) => reshape(reshape(x, [2, 12]), [24]), ["reshape"]],
   ["reshape there and back", (x) => reshape(reshape(x, [24]), [4, 6]), []],
@@ -141,11 +148,17 @@ test("common subexpressions merge where op, attributes and inputs agree", () => 
   assert.deepEqual(opsAfter(mergeCommonSubexpressions, graphOf([x], add(exp(x), exp(x)))), ["exp", "add"]);
   assert.deepEqual(opsAfter(mergeCommonSubexpressions, graphOf([x, y], add(exp(x), exp(y)))), ["exp", "exp", "add"]);
   assert.equal(topologicalOrder(mergeCommonSubexpressions(graphOf([x], add(mul(x, 2), mul(x, 2)))).outputs).length, 4);
-  assert.deepEqual(opsAfter(mergeCommonSubexpressions, graphOf([x], sum(x), sum(x, { keepDims: true }))), ["sum", "sum"]);
+  assert.deepEqual(opsAfter(mergeCommonSubexpressions, graphOf([x], sum(x), sum(x, { keepDims: true }))), [
+    "sum",
+    "sum",
+  ]);
   const random = (stream: number): Tensor => randomUniform(key, [4], { stream });
   const same = graphOf([key], add(random(1), random(1)));
   const different = graphOf([key], add(random(1), random(2)));
-  assert.equal(opsAfter(mergeCommonSubexpressions, different).length, opsAfter(mergeCommonSubexpressions, same).length + 1);
+  assert.equal(
+    opsAfter(mergeCommonSubexpressions, different).length,
+    opsAfter(mergeCommonSubexpressions, same).length + 1,
+  );
 });
 
 test("common subexpressions: constants are compared by their bits", () => {

@@ -1,13 +1,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { compileProgram } from "../../src/engine/compile/compile-program.ts";
+import { lower } from "../../src/engine/compile/lower.ts";
+import { planMemory } from "../../src/engine/compile/memory-plan.ts";
+import type { Instruction, Operand } from "../../src/engine/compile/program.ts";
+import { storageCode } from "../../src/engine/compile/program.ts";
+import { simplify } from "../../src/engine/compile/simplify.ts";
 import {
   add,
   cacheUpdate,
   constant,
   createBackend,
   exp,
-  gelu,
   type Graph,
+  gelu,
   input,
   jit,
   layerNorm,
@@ -28,12 +34,6 @@ import {
   tanh,
   transpose,
 } from "../../src/engine/index.ts";
-import { compileProgram } from "../../src/engine/compile/compile-program.ts";
-import { lower } from "../../src/engine/compile/lower.ts";
-import { planMemory } from "../../src/engine/compile/memory-plan.ts";
-import type { Instruction, Operand } from "../../src/engine/compile/program.ts";
-import { storageCode } from "../../src/engine/compile/program.ts";
-import { simplify } from "../../src/engine/compile/simplify.ts";
 import { toySpecs, toyStep } from "./toy-transformer.ts";
 
 const float = (...shape: number[]): Tensor => input({ shape, dtype: "float32" });
@@ -105,9 +105,17 @@ test("fusion: a cheap value is computed again rather than stored, an expensive o
     return [mul(product, h)];
   };
   const stored = (f: (t: Tensor) => Tensor): number[] =>
-    compile([x, w, bias], outputs(f)).instructions.filter((i) => i.kernel === "fused").map((i) => i.outputs.length);
-  assert.deepEqual(stored((t) => add(t, bias)), [1, 1]);
-  assert.deepEqual(stored((t) => exp(t)), [2, 1]);
+    compile([x, w, bias], outputs(f))
+      .instructions.filter((i) => i.kernel === "fused")
+      .map((i) => i.outputs.length);
+  assert.deepEqual(
+    stored((t) => add(t, bias)),
+    [1, 1],
+  );
+  assert.deepEqual(
+    stored((t) => exp(t)),
+    [2, 1],
+  );
 });
 
 test("fusion: operand counts are bounded", () => {
@@ -247,15 +255,21 @@ for (const [name, build] of tangled) {
     test(`memory: ${name}${donate.length > 0 ? `, donating ${donate.join(" and ")}` : ""}`, async () => {
       const f = (x: Tensor, y: Tensor): Tensor[] => build(x, y);
       const data = (seed: number): NdArray =>
-        NdArray.float32([n, n], Array.from({ length: n * n }, (_, i) => Math.sin(seed + i * 0.7) / 2));
+        NdArray.float32(
+          [n, n],
+          Array.from({ length: n * n }, (_, i) => Math.sin(seed + i * 0.7) / 2),
+        );
       const results: NdArray[][] = [];
       for (const backend of ["native", "reference"] as const) {
         const compiled = jit(f, { donate, backend: createBackend(backend) });
         const x = data(1);
         const y = data(2);
-        const kept = [x, y].filter((_, i) => !(donate as number[]).includes(i)).map((a) => [a, Array.from(a.data)] as const);
+        const kept = [x, y]
+          .filter((_, i) => !(donate as number[]).includes(i))
+          .map((a) => [a, Array.from(a.data)] as const);
         results.push(await compiled(x, y));
-        for (const [array, before] of kept) assert.deepEqual(Array.from(array.data), before, "an input was overwritten");
+        for (const [array, before] of kept)
+          assert.deepEqual(Array.from(array.data), before, "an input was overwritten");
       }
       const [native, reference] = results as [NdArray[], NdArray[]];
       reference.forEach((expected, i) => {
@@ -293,5 +307,8 @@ test("a program that cannot fit says so before it runs", () => {
     delete process.env["PLINTH_MEMORY_LIMIT"];
   }
   const huge = float(1 << 20, 1 << 20);
-  assert.throws(() => compileProgram(graphOf([huge], [exp(huge)])), /out of memory before start.*but only .* is available/);
+  assert.throws(
+    () => compileProgram(graphOf([huge], [exp(huge)])),
+    /out of memory before start.*but only .* is available/,
+  );
 });

@@ -1,6 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { add, constant, createBackend, jit, matmul, printGraph, split, type Tensor, withScope } from "../../src/engine/index.ts";
+import {
+  add,
+  constant,
+  createBackend,
+  jit,
+  matmul,
+  printGraph,
+  split,
+  type Tensor,
+  withScope,
+} from "../../src/engine/index.ts";
 
 test("prints one line per node with operands, attributes, types and scope", () => {
   const f = (x: Tensor, params: { w: Tensor }) =>

@@ -1,6 +1,6 @@
 import {
-  add,
   adamw,
+  add,
   attention,
   crossEntropy,
   div,
@@ -15,8 +15,8 @@ import {
   mul,
   NdArray,
   reshape,
-  select,
   type Shape,
+  select,
   softmax,
   split,
   sqrt,
@@ -108,9 +108,13 @@ export function toyForward(p: Weights<Tensor>, tokens: Tensor, c: ToyConfig): Te
 export function toyStep(c: ToyConfig) {
   return (state: ToyState<Tensor>, tokens: Tensor, targets: Tensor, lr: Tensor) => {
     const loss = (p: Weights<Tensor>): Tensor =>
-      mean(crossEntropy(reshape(toyForward(p, tokens, c), [c.batch * c.context, c.vocabulary]), reshape(targets, [-1])));
+      mean(
+        crossEntropy(reshape(toyForward(p, tokens, c), [c.batch * c.context, c.vocabulary]), reshape(targets, [-1])),
+      );
     const { value, grads } = valueAndGrad(loss)(state.params);
-    const norm = sqrt(Object.values(grads).reduce<Tensor | number>((total, g) => add(total, sum(square(g))), 0) as Tensor);
+    const norm = sqrt(
+      Object.values(grads).reduce<Tensor | number>((total, g) => add(total, sum(square(g))), 0) as Tensor,
+    );
     const gradScale = minimum(1, div(1, norm));
     const next: { params: Weights<Tensor>; m: Weights<Tensor>; v: Weights<Tensor> } = { params: {}, m: {}, v: {} };
     for (const [name, grad] of Object.entries(grads)) {

@@ -60,5 +60,8 @@ test("finds insane sizes and attributes", () => {
   const deep = input({ shape: [1, 1, 1, 1, 1, 1, 1, 1, 1], dtype: "float32" });
   assert.throws(() => verifyGraph(graphOf([deep], [deep])), /has rank 9, expected at most 8/);
   const y = input(type);
-  assert.throws(() => verifyGraph(graphOf([y], [broken(add(y, 1), { attrs: { eps: Number.NaN } })])), /has NaN as attribute eps/);
+  assert.throws(
+    () => verifyGraph(graphOf([y], [broken(add(y, 1), { attrs: { eps: Number.NaN } })])),
+    /has NaN as attribute eps/,
+  );
 });

@@ -20,11 +20,7 @@ export interface NativeAddon {
   kernels(): string[];
   opcodes(): Record<string, number>;
   createProgram(spec: ProgramSpec): NativeProgram;
-  run(
-    program: NativeProgram,
-    inputs: readonly ArrayBufferView[],
-    outputs: readonly ArrayBufferView[],
-  ): Promise<void>;
+  run(program: NativeProgram, inputs: readonly ArrayBufferView[], outputs: readonly ArrayBufferView[]): Promise<void>;
   profile(program: NativeProgram, on: boolean): void;
   profileResult(program: NativeProgram): { label: string; kernel: string; seconds: number; calls: number }[];
   fmaPeak(seconds: number, threads: number): number;
@@ -50,9 +46,10 @@ const loaded = new Map<string, NativeAddon>();
 export function findVariant(variant: string): string | undefined {
   const root = packageRoot();
   const file = `plinth-${variant}.node`;
-  return [join(root, "build", "Release", file), join(root, "prebuilds", `${process.platform}-${process.arch}`, file)].find(
-    (path) => existsSync(path),
-  );
+  return [
+    join(root, "build", "Release", file),
+    join(root, "prebuilds", `${process.platform}-${process.arch}`, file),
+  ].find((path) => existsSync(path));
 }
 
 /** Variants whose files exist for this machine's architecture. */

@@ -96,7 +96,10 @@ const rules: Readonly<Record<string, Rule>> = {
     }
     if (x.node.op.name !== "transpose") return undefined;
     const first = x.node.attrs["permutation"] as readonly number[];
-    return transpose(x.node.inputs[0] as Tensor, permutation.map((axis) => first[axis] as number));
+    return transpose(
+      x.node.inputs[0] as Tensor,
+      permutation.map((axis) => first[axis] as number),
+    );
   },
   broadcastTo: (_, [x], type) => {
     if (x === undefined || same(x, type) !== undefined) return x;

@@ -31,7 +31,8 @@ class AttrKeys {
 
   of(node: Node): string {
     let text = "";
-    for (const [key, value] of Object.entries(node.attrs)) if (value !== undefined) text += `${key}=${this.#key(value)};`;
+    for (const [key, value] of Object.entries(node.attrs))
+      if (value !== undefined) text += `${key}=${this.#key(value)};`;
     return text;
   }
 

@@ -10,7 +10,8 @@ export function decompose(graph: Graph): Graph {
     if (!topologicalOrder(current.outputs).some((node) => node.op.lower.kind === "decompose")) return current;
     current = rewriteGraph(current, (node, inputs) => {
       if (node.op.lower.kind !== "decompose") return undefined;
-      if (node.op.decompose === undefined) throw new Error(`${node.op.name}: lowers by decomposition but defines none.`);
+      if (node.op.decompose === undefined)
+        throw new Error(`${node.op.name}: lowers by decomposition but defines none.`);
       return node.op.decompose(inputs, node.attrs);
     });
   }

@@ -28,5 +28,7 @@ function evaluate(node: Node, inputs: readonly Tensor[]): Tensor[] {
     return { shape, dtype, data: decodeFloat64(dtype, data) };
   });
   const results = node.op.evaluate?.(values, node.attrs, node.outputs) ?? [];
-  return results.map((result) => constant(new NdArray(result.dtype, result.shape, encodeHost(result.dtype, result.data))));
+  return results.map((result) =>
+    constant(new NdArray(result.dtype, result.shape, encodeHost(result.dtype, result.data))),
+  );
 }

@@ -2,7 +2,7 @@ import { dtypeBytes } from "../ir/dtype.ts";
 import { rowMajorStrides, sizeOf } from "../ir/shape.ts";
 import type { Node, Tensor } from "../ir/tensor.ts";
 import { type OpcodeName, opcodes } from "../ops/opcodes.ts";
-import { type FusedGroup, isScalarConstant } from "./fuse.ts";
+import { type FusedGroup, isScalarConstant } from "./clusters.ts";
 import { broadcastView, type Step, type View } from "./lowered.ts";
 
 /**
@@ -50,7 +50,8 @@ class Bytecode {
       node.attrs,
       node.inputs.map((tensor) => tensor.type),
     );
-    let value = opcode === "identity" ? (operands[0] as number) : this.#push(opcode as OpcodeName, operands.map(register));
+    let value =
+      opcode === "identity" ? (operands[0] as number) : this.#push(opcode as OpcodeName, operands.map(register));
     // Registers hold bool as 0 or 1: conversion to it is a comparison.
     if (node.op.name === "cast" && dtype === "bool" && node.inputs[0]?.dtype !== "bool") {
       value = this.#push("ne", [register(value), register(this.#constant("const", 0))]);
@@ -204,7 +205,11 @@ function collapse(
   });
   const sizes = axes.map((axis) => axis.size);
   return {
-    inputs: inputs.map((view, k) => ({ ...view, shape: sizes, strides: axes.map((axis) => axis.strides[k] as number) })),
+    inputs: inputs.map((view, k) => ({
+      ...view,
+      shape: sizes,
+      strides: axes.map((axis) => axis.strides[k] as number),
+    })),
     shape: sizes,
     kept: axes.filter((axis) => !axis.reduced).map((axis) => axis.size),
     reducedAxes: axes.filter((axis) => axis.reduced).length,
@@ -218,4 +223,3 @@ function label(nodes: readonly Node[]): string {
   const text = ops.length > 6 ? `${ops.slice(0, 3).join("+")}+...+${ops.slice(-2).join("+")}` : ops.join("+");
   return scope === undefined ? text : `${scope}: ${text}`;
 }
-

@@ -4,7 +4,8 @@ import type { NdArray } from "../ir/nd-array.ts";
 import type { Lowering, ViewRule } from "../ir/op.ts";
 import { rowMajorStrides, type Shape, sizeOf } from "../ir/shape.ts";
 import type { Node, Tensor, TensorType } from "../ir/tensor.ts";
-import { fuse, type Unit } from "./fuse.ts";
+import type { Unit } from "./clusters.ts";
+import { fuse } from "./fuse.ts";
 import { fusedStep } from "./fused-kernel.ts";
 import { type Buffer, isRowMajor, type Lowered, rowMajorView, type Step, type View } from "./lowered.ts";
 
@@ -87,7 +88,13 @@ class GraphLowering {
     }
     if (layouts === undefined) throw new Error(`${node.op.name}: has no layout even on row-major memory.`);
     const { buffer, dtype } = input;
-    return layouts.map(({ offset, strides }, i) => ({ buffer, dtype, offset, shape: node.outputs[i]?.shape ?? [], strides }));
+    return layouts.map(({ offset, strides }, i) => ({
+      buffer,
+      dtype,
+      offset,
+      shape: node.outputs[i]?.shape ?? [],
+      strides,
+    }));
   }
 
   #addKernel(node: Node, lower: KernelLowering): void {

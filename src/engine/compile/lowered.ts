@@ -67,6 +67,8 @@ export function rowMajorView(view: View, shape: Shape = view.shape): View {
 /** The view repeated to a shape that its own broadcasts to. */
 export function broadcastView(view: View, shape: Shape): View {
   const lead = shape.length - view.shape.length;
-  const strides = shape.map((_, i) => (i < lead || view.shape[i - lead] === 1 ? 0 : (view.strides[i - lead] as number)));
+  const strides = shape.map((_, i) =>
+    i < lead || view.shape[i - lead] === 1 ? 0 : (view.strides[i - lead] as number),
+  );
   return { ...view, shape, strides };
 }

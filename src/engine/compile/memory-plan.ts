@@ -1,6 +1,6 @@
 import { dtypeBytes } from "../ir/dtype.ts";
-import { type Buffer, isWhole, type Lowered, type Step, type View } from "./lowered.ts";
 import { copyStep, wholeView } from "./lower.ts";
+import { type Buffer, isWhole, type Lowered, type Step, type View } from "./lowered.ts";
 
 /** Where every buffer of a program lies. */
 export interface MemoryPlan {

@@ -5,5 +5,5 @@ export { allocateHost, NdArray } from "./nd-array.ts";
 export { defineOp, type NoGradient, type OpDef, type OpSample, registeredOps, type VjpRule } from "./op.ts";
 export { printGraph } from "./print.ts";
 export { formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
-export { apply, apply1, type Attrs, type Node, Tensor, type TensorType, withScope } from "./tensor.ts";
+export { type Attrs, apply, apply1, type Node, Tensor, type TensorType, withScope } from "./tensor.ts";
 export { verifyGraph } from "./verify.ts";

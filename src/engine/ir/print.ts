@@ -1,7 +1,7 @@
 import { type Graph, topologicalOrder } from "./graph.ts";
 import { NdArray } from "./nd-array.ts";
 import { formatShape } from "./shape.ts";
-import type { AttrValue, Attrs, Node, Tensor, TensorType } from "./tensor.ts";
+import type { Attrs, AttrValue, Node, Tensor, TensorType } from "./tensor.ts";
 
 /**
  * A graph as text, one line per node in program order:

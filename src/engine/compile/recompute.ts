@@ -1,0 +1,80 @@
+import { dtypeBytes } from "../ir/dtype.ts";
+import { sameShape, sizeOf } from "../ir/shape.ts";
+import type { Node } from "../ir/tensor.ts";
+import { type Cluster, type Clustered, endsGroup, maxNodes } from "./clusters.ts";
+
+/** Nodes of one cluster plus what it computes again for itself, by cluster. */
+export type Memberships = ReadonlyMap<Cluster, readonly number[]>;
+
+/** Ops worth computing twice rather than passing through memory. */
+const cheapOpcodes = new Set(
+  "add sub mul neg abs max min relu square lt le eq ne gt ge and or not select sign identity iadd isub imul int_to_float".split(
+    " ",
+  ),
+);
+const maxRecomputed = 4;
+
+/**
+ * Where a group would store a value only for other groups to read back, and the value follows from at most one full
+ * sized tensor by a few cheap ops (a product plus its bias), the readers compute it again: a store and a buffer less.
+ */
+export function recomputeCheap({ order, groups, clusters, inputsOf, outputs }: Clustered): Memberships {
+  const members = new Map<Cluster, Set<number>>(groups.map((group) => [group, new Set(group.members)]));
+  const users: number[][] = order.map(() => []);
+  inputsOf.forEach((inputs, i) => {
+    for (const input of inputs) users[input]?.push(i);
+  });
+  const isCheap = (i: number): boolean => {
+    const node = order[i] as Node;
+    if (node.op.lower.kind !== "elementwise" || endsGroup(node)) return false;
+    const opcode = node.op.lower.opcode(
+      node.attrs,
+      node.inputs.map((tensor) => tensor.type),
+    );
+    return cheapOpcodes.has(opcode);
+  };
+  order.forEach((node, i) => {
+    const own = clusters[i] as Cluster;
+    if (!isCheap(i) || outputs.has(i)) return;
+    const size = sizeOf(own.shape);
+    const outside = new Set((users[i] as number[]).map((user) => clusters[user] as Cluster));
+    outside.delete(own);
+    if (outside.size === 0) return;
+    // A lone sum stays one, for the bits of a sum depend on the kernel that computes it.
+    const readable = (group: Cluster): boolean =>
+      group.fusible && sameShape(group.shape, own.shape) && group.members.some((j) => isElementwise(order[j] as Node));
+    if (![...outside].every(readable)) return;
+    // The cone: this node and the cheap nodes of its group that only it needs to be made of.
+    const cone = new Set<number>();
+    const leaves = new Set<number>();
+    const grow = (j: number): void => {
+      if (cone.has(j) || leaves.has(j)) return;
+      const inside = members.get(own)?.has(j) === true && isCheap(j) && sameShape(clusters[j]?.shape ?? [], own.shape);
+      if (!inside || cone.size === maxRecomputed) leaves.add(j);
+      else {
+        cone.add(j);
+        for (const input of inputsOf[j] as number[]) grow(input);
+      }
+    };
+    grow(i);
+    let bytes = 0;
+    for (const leaf of leaves) {
+      const source = order[leaf] as Node;
+      // A leaf made in this very group would have to be stored instead.
+      if (members.get(own)?.has(leaf) === true) return;
+      for (const type of source.outputs)
+        if (sizeOf(type.shape) * 8 > size) bytes += sizeOf(type.shape) * dtypeBytes[type.dtype];
+    }
+    if (bytes > size * dtypeBytes[node.outputs[0]?.dtype ?? "float32"]) return;
+    for (const group of outside) {
+      const set = members.get(group) as Set<number>;
+      if (set.size + cone.size > maxNodes) return;
+    }
+    for (const group of outside) for (const j of cone) members.get(group)?.add(j);
+  });
+  return new Map([...members].map(([group, set]) => [group, [...set].sort((a, b) => a - b)]));
+}
+
+function isElementwise(node: Node): boolean {
+  return node.op.lower.kind === "elementwise";
+}
