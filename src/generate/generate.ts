@@ -3,7 +3,7 @@ import { bucketRows } from "./buckets.ts";
 import { type Decoder, type DecoderState, decoderFor } from "./decoder.ts";
 import type { GenerateEvent, GenerateOptions, Generation, Prompt, TokenEvent } from "./options.ts";
 import { resolvePrompts } from "./prompts.ts";
-import { decodeKnown, Request } from "./request.ts";
+import { hasText, Request } from "./request.ts";
 import { scoreSequences } from "./score.ts";
 
 /** Tokens of room the cache starts with; it grows when texts get longer than that. */
@@ -100,12 +100,11 @@ async function* echoEvents(
   { prompt: { ids, index } }: Request,
   logprobs: readonly (number | null)[] | undefined,
 ): AsyncGenerator<TokenEvent> {
-  let shown = "";
+  const stream = model.tokenizer?.streamDecoder();
   for (const [i, id] of ids.entries()) {
-    const whole = await decodeKnown(model, ids.subarray(0, i + 1));
-    const isSplit = whole.endsWith("\ufffd") && i < ids.length - 1;
-    const text = isSplit ? "" : whole.slice(shown.length);
-    shown += text;
+    const piece = hasText(model, id) ? await stream?.push(id) : undefined;
+    const rest = i === ids.length - 1 ? await stream?.flush() : undefined;
+    const text = (piece ?? "") + (rest ?? "");
     const logprob = logprobs?.[i];
     yield { type: "token", index, id, text, isPrompt: true, ...(typeof logprob === "number" ? { logprob } : {}) };
   }

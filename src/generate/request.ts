@@ -129,12 +129,12 @@ export class Request {
   }
 }
 
-/** Text of ids; a model may have more rows than its tokenizer has tokens (padding), which have none. */
-export async function decodeKnown(model: Model, ids: Int32Array): Promise<string> {
+async function decodeKnown(model: Model, ids: Int32Array): Promise<string> {
   const known = ids.filter((id) => hasText(model, id));
   return (await model.tokenizer?.decode(known, { skipSpecialTokens: true })) ?? "";
 }
 
-function hasText(model: Model, id: number): boolean {
+/** Whether the tokenizer knows an id; a model may have more rows than its tokenizer has tokens (padding). */
+export function hasText(model: Model, id: number): boolean {
   return model.tokenizer?.idToToken(id) !== undefined;
 }
