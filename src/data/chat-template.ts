@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { Template } from "@huggingface/jinja";
 import { PlinthError } from "../base/index.ts";
-import { type Tokenizer, tokenContent } from "./tokenizer.ts";
+import { type TokenizerConfig, tokenContent } from "./tokenizer-files.ts";
 
 export interface ChatMessage {
   /** `system`, `user`, `assistant`, `tool` or what else the template knows. */
@@ -36,16 +36,19 @@ export const chatMlTemplate =
 
 type Span = readonly [start: number, end: number];
 
+/** What a chat template needs of a tokenizer. */
+interface ChatTokenizer {
+  readonly config: TokenizerConfig;
+  readonly specialTokens: ReadonlyMap<string, number>;
+  encodeWithOffsets(text: string): Promise<{ ids: Int32Array; offsets: readonly Span[] }>;
+}
+
 /** A chat template in Jinja, rendered as Hugging Face's apply_chat_template does. */
 export class ChatTemplate {
-  readonly #tokenizer: Tokenizer;
+  readonly #tokenizer: ChatTokenizer;
 
-  private constructor(tokenizer: Tokenizer) {
+  constructor(tokenizer: ChatTokenizer) {
     this.#tokenizer = tokenizer;
-  }
-
-  static of(tokenizer: Tokenizer): ChatTemplate {
-    return new ChatTemplate(tokenizer);
   }
 
   /**

@@ -40,6 +40,14 @@ export interface TokenizerConfig {
   readonly [key: string]: unknown;
 }
 
+/** A token in tokenizer_config.json: a string or `{ content }`. */
+export function tokenContent(value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  if (typeof value === "object" && value !== null && "content" in value && typeof value.content === "string")
+    return value.content;
+  return undefined;
+}
+
 export interface TokenizerFiles {
   readonly json: TokenizerJson;
   readonly config: TokenizerConfig;

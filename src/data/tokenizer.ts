@@ -4,7 +4,7 @@ import { PlinthError, sha256, writeFileAtomic, writeJsonAtomic } from "../base/i
 import { type ChatMessage, type ChatOptions, ChatTemplate, type RenderedChat } from "./chat-template.ts";
 import { StreamDecoder } from "./stream-decoder.ts";
 import { tokenByteLengths, vocabulary } from "./token-bytes.ts";
-import { readTokenizerFiles, type TokenizerConfig, type TokenizerJson } from "./tokenizer-files.ts";
+import { readTokenizerFiles, type TokenizerConfig, type TokenizerJson, tokenContent } from "./tokenizer-files.ts";
 
 export interface EncodeOptions {
   /** Adds what the tokenizer's post-processor adds, such as a BOS token. Default false. */
@@ -141,7 +141,7 @@ export class Tokenizer {
 
   /** Renders messages by the chat template and encodes them; see ChatTemplate. */
   async applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<RenderedChat> {
-    return ChatTemplate.of(this).apply(messages, options);
+    return new ChatTemplate(this).apply(messages, options);
   }
 
   /** Writes `tokenizer.json` and `tokenizer_config.json`, which Hugging Face's libraries load. */
@@ -187,14 +187,6 @@ export class Tokenizer {
       );
     }
   }
-}
-
-/** A token in tokenizer_config.json: a string or `{ content }`. */
-export function tokenContent(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
-  if (typeof value === "object" && value !== null && "content" in value && typeof value.content === "string")
-    return value.content;
-  return undefined;
 }
 
 function createNative(json: TokenizerJson, name: string): NativeTokenizer {

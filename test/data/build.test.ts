@@ -63,7 +63,7 @@ test("a folder: text with provenance; binary, invalid and empty files are counte
   assert.match(b?.sha256 ?? "", /^[0-9a-f]{64}$/);
   assert.ok(Date.now() - Date.parse(b?.retrievedAt ?? "") < 60_000);
   assert.deepEqual(filtered(dataset), { binary: 1, "invalid UTF-8": 1, "too small": 1 });
-  assert.deepEqual(dataset.manifest.filtered["binary"]?.examples, ["folder:image.png"]);
+  assert.deepEqual(dataset.manifest.filtered.binary?.examples, ["folder:image.png"]);
   assert.deepEqual(dataset.manifest.licences, { "CC0-1.0": { documents: 2, bytes: 30 } });
 });
 
@@ -71,7 +71,7 @@ test("exact duplicates are dropped, also when only line ends, outer white space 
   const root = folder({ "1": "same é\nx", "2": "same é\r\nx\n\n", "3": "same e\u0301\nx", "4": "Same é\nx" });
   const dataset = await build(root);
   assert.deepEqual(await texts(dataset), ["same é\nx", "Same é\nx"]);
-  assert.deepEqual(dataset.manifest.filtered["duplicate"], { count: 2, examples: ["folder:2", "folder:3"] });
+  assert.deepEqual(dataset.manifest.filtered.duplicate, { count: 2, examples: ["folder:2", "folder:3"] });
 });
 
 test("globs, single files and several sources; names do not depend on where the tree lies", async () => {

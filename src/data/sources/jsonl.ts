@@ -51,7 +51,7 @@ function parseLine(line: string, field: string, at: { path: string; number: numb
         : "give the line a text field",
     );
   }
-  const licence = fields["licence"] ?? fields["license"];
+  const licence = fields.licence ?? fields.license;
   return {
     text,
     source: `${basename(at.path)}:${at.number}`,

@@ -85,8 +85,8 @@ async function describe(folder: string): Promise<InstalledPackage | undefined> {
   try {
     const manifest = JSON.parse(await readFile(join(folder, "package.json"), "utf8")) as Record<string, unknown>;
     const real = await realpath(folder);
-    const name = typeof manifest["name"] === "string" ? manifest["name"] : relative(dirname(folder), folder);
-    const version = typeof manifest["version"] === "string" ? manifest["version"] : "0.0.0";
+    const name = typeof manifest.name === "string" ? manifest.name : relative(dirname(folder), folder);
+    const version = typeof manifest.version === "string" ? manifest.version : "0.0.0";
     return { name, version, licence: licenceOfPackage(manifest), folder: real };
   } catch {
     return undefined; // not a package: no package.json, or a broken one
