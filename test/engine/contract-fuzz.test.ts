@@ -25,7 +25,7 @@ const nodesPerGraph = 24;
 function randomGraph(seed: number): { graph: Graph; arrays: NdArray[]; valueCount: number } {
   const random = new HostRandom(seed);
   const pick = <T>(items: readonly T[]): T => items[random.int(items.length)] as T;
-  const size = (): number => pick([1, 2, 3, 4, 5, 7, 8, 16, 17, 33]);
+  const size = (): number => pick([1, 2, 3, 4, 5, 7, 8, 16, 17, 33, 67]);
   const arrays: NdArray[] = [];
   const inputs: Tensor[] = [];
   const fresh = (shape: Shape): Tensor => {
@@ -121,9 +121,51 @@ function randomGraph(seed: number): { graph: Graph; arrays: NdArray[]; valueCoun
       const a = ranked(1);
       return [ops.sum(a, { axes: [axisOf(a)] })].map((t) => ops.tanh(t));
     },
+    () => {
+      // Integers that decide: which columns are kept, which rows are looked up.
+      const a = ranked(1);
+      const axis = axisOf(a);
+      const position = ops.mul(ops.add(ops.iota(a.shape, { axis }), random.int(3)), 3);
+      const isKept = ops.logicalOr(ops.less(position, random.int(20)), ops.equal(position, 9));
+      return [ops.select(isKept, a, ops.mul(a, -0.5))];
+    },
+    () => {
+      const a = ranked(2);
+      const rows = a.shape[0] as number;
+      const ids = ops.constant(Int32Array.from({ length: size() }, () => random.int(rows)));
+      const picked = ops.gather(a, ids);
+      return [picked, ops.tanh(ops.scatterAdd(ids, ops.sin(picked), { rows }))];
+    },
+    () => {
+      const a = ranked(2);
+      const [rows, width] = [sizeOf(a.shape.slice(0, -1)), a.shape.at(-1) as number];
+      const ids = ops.constant(Int32Array.from({ length: rows }, () => random.int(width + 1) - 1));
+      return [ops.crossEntropy(ops.reshape(a, [rows, width]), ids, { ignoreIndex: -1 })];
+    },
+    () => {
+      const a = ranked(2);
+      return [ops.rmsNorm(a, fresh(a.shape.slice(-1)), { eps: 0.1 })];
+    },
+    () => {
+      // Numbers that bfloat16 holds exactly, so that rounding an intermediate changes nothing.
+      const a = ranked(2);
+      const coarse = ops.cast(ops.select(ops.less(a, 0.123), 1.5, -2), "bfloat16");
+      const k = a.shape.at(-1) as number;
+      return [ops.add(coarse, a), ops.mul(ops.matmul(a, coarse, { transposeB: true }), 1 / k)];
+    },
+    () => {
+      const [T, G, R, K] = [size(), pick([1, 2]), pick([1, 3]), pick([2, 4, 10])] as [number, number, number, number];
+      const [q, k, v] = ops.split(fresh([2, T, (G * R + 2 * G) * K]), [G * R * K, G * K, G * K], { axis: 2 });
+      const positions = ops.add(ops.iota([2, T], { axis: 1 }), 3);
+      const heads = (t: Tensor, n: number) => ops.reshape(t, [2, T, n, K]);
+      const turned = ops.rope(heads(k as Tensor, G), positions, fresh([K / 2]), { interleaved: random.int(2) === 0 });
+      const options = { causal: random.int(2) === 0 };
+      const y = ops.attention(heads(q as Tensor, G * R), turned, heads(v as Tensor, G), options);
+      return [ops.reshape(y, [2, T, -1])];
+    },
   ];
   for (let i = 0; i < nodesPerGraph; i++) {
-    for (const t of pick(moves)()) if (sizeOf(t.shape) <= 4096 && t.rank <= 5) pool.push(t);
+    for (const t of pick(moves)()) if (sizeOf(t.shape) <= 16384 && t.rank <= 5) pool.push(t);
   }
   const made = pool.filter((t) => t.node.op.name !== "input");
   const outputs = [...made.slice(-3), pick(made)];
