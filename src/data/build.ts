@@ -124,9 +124,9 @@ class Builder {
   readonly #writers: Record<Split, TextShardWriter>;
   readonly #seen = new Set<string>();
   readonly #sources: Manifest["sources"] = [];
-  readonly #licences: Manifest["licences"] = {};
-  readonly #collections: Manifest["collections"] = {};
-  readonly #filtered: Manifest["filtered"] = {};
+  readonly #licences: Manifest["licences"] = Object.create(null); // keys come from the data
+  readonly #collections: Manifest["collections"] = Object.create(null); // keys come from the data
+  readonly #filtered: Manifest["filtered"] = Object.create(null); // keys come from the data
   #filteredCount = 0;
 
   constructor(out: string, settings: Settings) {

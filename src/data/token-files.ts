@@ -71,6 +71,7 @@ export class TokenFileReader {
   #load(file: number): Promise<TokenArray> {
     const known = this.#cache.get(file);
     const tokens = known ?? this.#open(this.#files[file] as string);
+    if (known === undefined) tokens.catch(() => this.#cache.delete(file)); // read again when asked again
     this.#cache.delete(file); // and back in: a Map keeps the order of insertion
     this.#cache.set(file, tokens);
     const fileBytes = tokensPerFile * (this.#wide ? 4 : 2);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
@@ -148,6 +148,20 @@ test("JSONL, plain and gzipped: the text field, licences per record, bad lines b
   await fails("utf8.jsonl", /utf8\.jsonl:\d: invalid UTF-8/);
   await fails("cut.jsonl.gz", /cut\.jsonl\.gz: damaged gzip/);
   await fails("absent.jsonl", /absent\.jsonl: no such file/);
+});
+
+test("names in the data cannot touch the program's objects", async () => {
+  const root = folder({ "x.jsonl": '{"text":"a","license":"__proto__"}\n{"text":"b","license":"constructor"}\n' });
+  const dataset = await build(join(root, "x.jsonl"));
+  assert.equal(dataset.manifest.licences["constructor"]?.documents, 1);
+  assert.equal(({} as { documents?: number }).documents, undefined);
+  assert.equal((await texts(dataset)).length, 2);
+});
+
+test("a link that leads back into the folder is not followed for ever", async () => {
+  const root = folder({ "sub/a.txt": "text" });
+  symlinkSync(root, join(root, "sub", "loop"));
+  assert.deepEqual(await texts(await build(root)), ["text"]);
 });
 
 test("Parquet: the text column, licences, missing values; truncated and foreign files are named", async () => {

@@ -147,6 +147,25 @@ test("ids that are not in the vocabulary are named", async () => {
   assert.equal(tokenizer.tokenToId("nothing"), undefined);
 });
 
+const neox = "tokenizers/gpt-neox/20B_tokenizer.json";
+
+test("a tokenizer.json from elsewhere: added tokens that are text stay, special ones are forged by nobody", {
+  skip: skipWithout(neox),
+}, async () => {
+  const tokenizer = await Tokenizer.load(asset(neox));
+  assert.deepEqual([tokenizer.vocabSize, tokenizer.eosId, tokenizer.tokenToId("<|padding|>")], [50277, 0, 1]);
+  const text = "def f():\n        return 'x'  # <|endoftext|>";
+  const ids = await tokenizer.encode(text);
+  assert.ok(ids.includes(0) && ids.includes(tokenizer.tokenToId("        ") as number));
+  const literal = await tokenizer.encode(text, { literal: true });
+  assert.ok(!literal.includes(0) && literal.includes(tokenizer.tokenToId("        ") as number));
+  assert.equal(await tokenizer.decode(literal), text);
+  assert.equal(
+    literal.reduce((sum, id) => sum + (tokenizer.tokenBytes[id] as number), 0),
+    text.length,
+  );
+});
+
 test("saved and loaded again it is the same tokenizer; chat_template.jinja wins", async () => {
   const folder = temporaryFolder();
   const tokenizer = await trainBpe(["some words, some more words"], { vocabSize: 300 });
