@@ -98,11 +98,11 @@ class GraphLowering {
   }
 
   #addKernel(node: Node, lower: KernelLowering): void {
-    const { strided } = lower;
+    const { strided, unitStride } = lower;
     const inputs = node.inputs.map((tensor, i) => {
       const view = this.#view(tensor);
       if (strided !== "all" && strided?.includes(i) !== true) return this.#rowMajor(view, node);
-      return needsContiguousRows(lower.kernel) && !hasContiguousRows(view) ? this.#rowMajor(view, node) : view;
+      return unitStride?.includes(i) === true && !hasContiguousRows(view) ? this.#rowMajor(view, node) : view;
     });
     const outputs = node.outputs.map((type) => wholeView({ bytes: byteSize(type) }, type));
     this.#steps.push({
@@ -155,11 +155,6 @@ export function byteSize(type: { readonly shape: Shape; readonly dtype: DType })
 
 function labelOf(node: Node): string {
   return node.scope === "" ? node.op.name : `${node.scope}: ${node.op.name}`;
-}
-
-/** Attention walks queries, keys and values through any strides but reads each head's vector as one run. */
-function needsContiguousRows(kernel: string): boolean {
-  return kernel === "attention" || kernel === "attention_grad";
 }
 
 function hasContiguousRows(view: View): boolean {
