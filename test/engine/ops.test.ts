@@ -248,10 +248,15 @@ test("erf to double precision", () => {
   for (const [x, y] of known) assert.ok(Math.abs(erf(x) - y) < 3e-16, `erf(${x}) = ${erf(x)}`);
 });
 
-test("gather and cacheUpdate refuse what lies outside", () => {
+test("gather, cacheUpdate and crossEntropy refuse what lies outside", () => {
   const ids = NdArray.int32([1], [4]);
   const x = ops.input(ids);
   const table = ops.zeros([4, 2]);
+  assert.throws(() => evaluateOracle([x], [toOracle(ids)], [ops.crossEntropy(ops.zeros([1, 4]), x)]), {
+    message:
+      "crossEntropy: target 4 at position 0 is outside the vocabulary of 4. " +
+      "Fix: check that model and tokenizer belong together.",
+  });
   assert.throws(() => evaluateOracle([x], [toOracle(ids)], [ops.gather(table, x)]), {
     message: "gather: id 4 is outside the table of 4 rows. Fix: check the ids against the table.",
   });

@@ -1,5 +1,6 @@
+import { PlinthError } from "../../base/index.ts";
 import { vjpOfDecomposition } from "../autodiff/vjp.ts";
-import { defineOp, type OpDef, type OpSample, type SampleInput } from "../ir/op.ts";
+import { defineOp, type OpDef, type OpSample, type Oracle, type SampleInput } from "../ir/op.ts";
 import type { Shape } from "../ir/shape.ts";
 import { apply, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { add, mul, sub } from "./arithmetic.ts";
@@ -11,7 +12,7 @@ import { select } from "./select.ts";
 import { iota } from "./source.ts";
 import { stopGradient } from "./stop-gradient.ts";
 import { sum } from "./sum.ts";
-import { at, expectDType, expectRank, expectShape } from "./support.ts";
+import { at, expectDType, expectRank, expectShape, oracle } from "./support.ts";
 import { exp, log } from "./unary.ts";
 
 const last = { axes: [-1], keepDims: true } as const;
@@ -48,6 +49,26 @@ export const crossEntropyOp: OpDef = defineOp({
   infer: (inputs) => {
     const rows = { shape: check(inputs, "crossEntropy").shape.slice(0, 1), dtype: "float32" as const };
     return [rows, rows];
+  },
+  evaluate: ([logits, ids], attrs, [type]) => {
+    const { data, shape } = logits as Oracle;
+    const [rows, width] = shape as [number, number];
+    const [loss, lse] = [oracle(type as TensorType), oracle(type as TensorType)];
+    for (let n = 0; n < rows; n++) {
+      const row = data.subarray(n * width, (n + 1) * width);
+      const top = row.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+      lse.data[n] = top + Math.log(row.reduce((sum, x) => sum + Math.exp(x - top), 0));
+      const target = (ids as Oracle).data[n] as number;
+      if (target === attrs["ignoreIndex"]) continue;
+      if (target < 0 || target >= width) {
+        throw new PlinthError(
+          `crossEntropy: target ${target} at position ${n} is outside the vocabulary of ${width}`,
+          "check that model and tokenizer belong together",
+        );
+      }
+      loss.data[n] = (lse.data[n] as number) - (row[target] as number);
+    }
+    return [loss, lse];
   },
   decompose: (inputs, attrs) => {
     const [logits, ids] = inputs as [Tensor, Tensor];
