@@ -2,6 +2,7 @@ import { PlinthError } from "../base/index.ts";
 import { MergeHeap } from "./merge-heap.ts";
 import { Tokenizer } from "./tokenizer.ts";
 import { byteLevelBpe } from "./tokenizer-files.ts";
+import { detached, gpt2Words } from "./words.ts";
 
 export interface TrainBpeOptions {
   /** Size of the vocabulary, special tokens and the 256 bytes included. */
@@ -22,14 +23,10 @@ export interface TrainBpeOptions {
 
 export const defaultSpecialTokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] as const;
 
-/** GPT-2's split into words; `\s` spelled as Unicode's White_Space, which is what the Rust library means by it. */
-const wordPattern =
-  /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
-
 /**
  * Trains byte-level BPE (Sennrich et al. 2016; GPT-2's bytes and words): merges the most frequent pair, ties broken by
  * the smaller pair of ids. Gives the vocabulary and merges of Hugging Face's BpeTrainer with a ByteLevel pre-tokenizer on
- * the same texts. The vocabulary is smaller than asked when the texts have no more pairs. Throws PlinthError when the
+ * the same texts (letters that only the newer of two Unicode versions knows aside). The vocabulary is smaller than asked when the texts have no more pairs. Throws PlinthError when the
  * vocabulary cannot hold the bytes and special tokens, or the texts are empty.
  */
 export async function trainBpe(
@@ -82,7 +79,11 @@ async function countWords(
   let done = 0;
   for await (const text of texts) {
     options.signal?.throwIfAborted();
-    for (const [word] of text.matchAll(wordPattern)) counts.set(word, (counts.get(word) ?? 0) + 1);
+    for (const [word] of text.matchAll(gpt2Words)) {
+      const count = counts.get(word);
+      if (count === undefined) counts.set(detached(word), 1);
+      else counts.set(word, count + 1);
+    }
     options.onProgress?.({ phase: "count", done: ++done });
   }
   return counts;

@@ -96,7 +96,7 @@ async function writeSplit(dir: string, dataset: Dataset, job: SplitJob): Promise
   const excess: number[] = [];
   const eos = tokenizer.eosId === undefined ? [] : [tokenizer.eosId];
   const encode = async (texts: readonly string[]): Promise<void> => {
-    for (const [i, ids] of (await encodeLong(texts, tokenizer)).entries()) {
+    for (const [i, ids] of (await tokenizer.encodeBatch(texts, { literal: true })).entries()) {
       const size = Buffer.byteLength(texts[i] as string);
       lengths.push(ids.length + eos.length);
       bytes.push(size);
@@ -127,46 +127,4 @@ async function writeSplit(dir: string, dataset: Dataset, job: SplitJob): Promise
     index: await writeIndex(dir, index),
     tokens: lengths.reduce((sum, length) => sum + length, 0),
   };
-}
-
-/**
- * Encodes texts; a long one in pieces, to bound the library's memory. A piece ends after a line break between two
- * characters that are no white space: there GPT-2's words end too, so the ids are those of the whole text. Vocabularies
- * that are not split into such words are encoded whole.
- */
-async function encodeLong(texts: readonly string[], tokenizer: Tokenizer): Promise<Int32Array[]> {
-  const { pre_tokenizer: words } = tokenizer.json;
-  const divisible =
-    JSON.stringify(words ?? null).startsWith('{"type":"ByteLevel"') && (tokenizer.json.normalizer ?? null) === null;
-  const pieces = texts.map((text) => (divisible && text.length > batchCharacters ? cutAtLines(text) : [text]));
-  const encoded = await tokenizer.encodeBatch(pieces.flat(), { literal: true });
-  let next = 0;
-  return pieces.map(({ length }) => {
-    const parts = encoded.slice(next, next + length);
-    next += length;
-    if (parts.length === 1) return parts[0] as Int32Array;
-    const ids = new Int32Array(parts.reduce((sum, part) => sum + part.length, 0));
-    let at = 0;
-    for (const part of parts) {
-      ids.set(part, at);
-      at += part.length;
-    }
-    return ids;
-  });
-}
-
-/** Exported for its test. */
-export function cutAtLines(text: string, pieceLength: number = batchCharacters / 4): string[] {
-  const pieces: string[] = [];
-  const seam = /(?<=\S)\n(?=[^\s'])/g;
-  let start = 0;
-  while (text.length - start > pieceLength) {
-    seam.lastIndex = start + pieceLength;
-    const found = seam.exec(text);
-    if (found === null) break;
-    pieces.push(text.slice(start, found.index + 1));
-    start = found.index + 1;
-  }
-  pieces.push(text.slice(start));
-  return pieces;
 }

@@ -5,13 +5,14 @@ import { type ChatMessage, type ChatOptions, ChatTemplate, type RenderedChat } f
 import { StreamDecoder } from "./stream-decoder.ts";
 import { tokenByteLengths, vocabulary } from "./token-bytes.ts";
 import { readTokenizerFiles, type TokenizerConfig, type TokenizerJson, tokenContent } from "./tokenizer-files.ts";
+import { splitsAlike, WordEncoder } from "./words.ts";
 
 export interface EncodeOptions {
   /** Adds what the tokenizer's post-processor adds, such as a BOS token. Default false. */
   readonly addSpecialTokens?: boolean;
   /**
    * Reads `<|endoftext|>` and the like in the text as ordinary characters, so that a document cannot forge a special
-   * token. Default false, as in Hugging Face's library. Byte-level and other BPE models only; elsewhere no effect.
+   * token, and adds none either. Default false, as in Hugging Face's library. Models other than BPE still read them.
    */
   readonly literal?: boolean;
 }
@@ -35,6 +36,9 @@ export class Tokenizer {
   #literal: NativeTokenizer | undefined;
   #tokenBytes: Uint16Array | undefined;
   #characters: ReadonlySet<string> | undefined;
+  #words: WordEncoder | undefined;
+  /** Whether literal text is split into GPT-2's words and each of them encoded by itself. */
+  readonly #wordwise: boolean;
 
   private constructor(json: TokenizerJson, config: TokenizerConfig, native: NativeTokenizer) {
     this.json = json;
@@ -48,6 +52,7 @@ export class Tokenizer {
     this.bosId = this.#configured("bos_token");
     this.eosId = this.#configured("eos_token");
     this.padId = this.#configured("pad_token");
+    this.#wordwise = isWordwise(json);
     this.hash = sha256(JSON.stringify({ ...json, truncation: null, padding: null }));
   }
 
@@ -66,21 +71,32 @@ export class Tokenizer {
     return (await this.encodeBatch([text], options))[0] as Int32Array;
   }
 
-  /** Encodes on all cores. Throws PlinthError when a text has a character that the vocabulary cannot express. */
+  /** Encodes many texts at once. Throws PlinthError when a text has a character that the vocabulary cannot express. */
   async encodeBatch(texts: readonly string[], options: EncodeOptions = {}): Promise<Int32Array[]> {
-    const native = options.literal === true ? this.#literalNative() : this.#native;
-    for (const text of texts) this.#checkCharacters(text, options.literal ?? false);
+    const { addSpecialTokens = false, literal = false } = options;
+    for (const text of texts) this.#checkCharacters(text, literal);
     const ids: Int32Array[] = [];
     for (let start = 0; start < texts.length; ) {
       let end = start;
       for (let size = 0; end < texts.length && size < maxBatchCharacters; end++) size += (texts[end] as string).length;
-      const encodings = await native.encodeBatch(texts.slice(start, end), {
-        addSpecialTokens: options.addSpecialTokens ?? false,
-      });
-      for (const encoding of encodings) ids.push(Int32Array.from(encoding.getIds()));
+      const part = texts.slice(start, end);
+      const encoded = literal
+        ? await this.#encodeLiterally(part)
+        : await encodeWith(this.#native, part, addSpecialTokens);
+      for (const each of encoded) ids.push(Int32Array.from(each));
       start = end;
     }
     return ids;
+  }
+
+  async #encodeLiterally(texts: readonly string[]): Promise<(Int32Array | number[])[]> {
+    const native = this.#literalNative();
+    this.#words ??= new WordEncoder((words) => encodeWith(native, words, false));
+    const byWord = texts.map((text) => this.#wordwise && splitsAlike(text));
+    const fast = (await this.#words.encode(texts.filter((_, i) => byWord[i]))).values();
+    const others = texts.filter((_, i) => !byWord[i]);
+    const slow = (await encodeWith(native, others, false)).values();
+    return byWord.map((isFast) => (isFast ? fast : slow).next().value as Int32Array | number[]);
   }
 
   /** Encodes with the span of each token in UTF-16 units of the text. */
@@ -187,6 +203,28 @@ export class Tokenizer {
       );
     }
   }
+}
+
+async function encodeWith(
+  native: NativeTokenizer,
+  texts: readonly string[],
+  addSpecialTokens: boolean,
+): Promise<number[][]> {
+  const encodings = await native.encodeBatch([...texts], { addSpecialTokens });
+  return encodings.map((encoding) => encoding.getIds());
+}
+
+function isWordwise({ model, pre_tokenizer, normalizer, added_tokens }: TokenizerJson): boolean {
+  const words = (pre_tokenizer ?? {}) as { type?: string; add_prefix_space?: boolean; use_regex?: boolean };
+  return (
+    model.type === "BPE" &&
+    (model.dropout ?? null) === null &&
+    words.type === "ByteLevel" &&
+    words.add_prefix_space === false &&
+    words.use_regex === true &&
+    (normalizer ?? null) === null &&
+    (added_tokens ?? []).every((token) => token.special)
+  );
 }
 
 function createNative(json: TokenizerJson, name: string): NativeTokenizer {

@@ -14,7 +14,6 @@ import {
   trainBpe,
   trainCharTokenizer,
 } from "../../src/data/index.ts";
-import { cutAtLines } from "../../src/data/tokenize-dataset.ts";
 import { asset, skipWithout } from "../assets.ts";
 import { temporaryFolder } from "./support.ts";
 
@@ -124,20 +123,6 @@ test("vocabularies over 65536 keep their ids", async () => {
   const ids = await train.document(0);
   assert.equal(ids.at(-1), 68000);
   assert.equal(await tokenizer.decode(ids.slice(0, -1)), text);
-});
-
-test("a long text encoded in pieces has the ids of the whole", { skip: skipWithout(shakespeare) }, async () => {
-  const text = readFileSync(asset(shakespeare), "utf8").slice(0, 200_000);
-  const tokenizer = await trainBpe([text], { vocabSize: 1000 });
-  const pieces = cutAtLines(`${text}'tis\n\n\n x\n\t y\nz`.repeat(2), 1000);
-  assert.ok(pieces.length > 200);
-  assert.equal(pieces.join(""), `${text}'tis\n\n\n x\n\t y\nz`.repeat(2));
-  const parts = await tokenizer.encodeBatch(pieces);
-  assert.deepEqual(
-    parts.flatMap((ids) => [...ids]),
-    [...(await tokenizer.encode(pieces.join("")))],
-  );
-  assert.deepEqual(cutAtLines("no line break here", 4), ["no line break here"]);
 });
 
 test("tiny Shakespeare by characters: nanoGPT's vocabulary, stream and split", {

@@ -2,12 +2,14 @@ import assert from "node:assert/strict";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { packageRoot } from "../../src/base/index.ts";
 import { Tokenizer, trainBpe, trainCharTokenizer } from "../../src/data/index.ts";
 import { asset, skipWithout } from "../assets.ts";
 import { temporaryFolder } from "./support.ts";
 
 const gpt2 = "tokenizers/gpt2/encoder.json";
 const goldens = "tokenizers/golden/hf-tokenizer-golden.json";
+const wagahai = "text/wagahai/wagahaiwa_nekodearu.txt";
 const stories = "weights/stories260k-hf/tokenizer.json";
 const gguf = "tokenizers/gguf-vocab/ggml-vocab-gpt-2.gguf";
 
@@ -47,6 +49,27 @@ test("GPT-2's ids on llama.cpp's test strings", { skip: skipWithout(gpt2, `${ggu
       .map(Number);
     assert.deepEqual([...(await tokenizer.encode(input))], expected, JSON.stringify(input));
   }
+});
+
+test("encoding word by word gives the ids of the whole text", {
+  skip: skipWithout(gpt2, wagahai, "text/wikitext-2"),
+}, async () => {
+  const tokenizer = await loadGpt2();
+  const read = (path: string, length: number) => readFileSync(asset(path), "utf8").slice(0, length);
+  const texts = [
+    read("text/wikitext-2/valid.txt", 200_000),
+    read(wagahai, 50_000),
+    readFileSync(join(packageRoot(), "package-lock.json"), "utf8").slice(0, 50_000),
+    "'s 's's  ''s'll\n\n x \u0085\u00a0\u3000 é\u0301 ½²٣Ⅷ हिन्दी ꟎ \u{10ec5} 😀👩‍👩‍👧 \r\n\t'",
+    "",
+  ];
+  const [words, whole] = [await tokenizer.encodeBatch(texts, { literal: true }), await tokenizer.encodeBatch(texts)];
+  assert.deepEqual(words, whole);
+  for (const [i, text] of texts.entries()) {
+    assert.deepEqual(await tokenizer.encode(text, { literal: true }), whole[i]);
+  }
+  const overlapping = await Promise.all(texts.map((text) => tokenizer.encode(text, { literal: true })));
+  assert.deepEqual(overlapping, whole);
 });
 
 test("bytes per id add up to the bytes of any text", { skip: skipWithout(gpt2) }, async () => {
