@@ -52,6 +52,21 @@ test("compiles once per signature", async () => {
   assert.equal(f.programs, 4);
 });
 
+test("keeps a bounded number of programs, the recently used ones", async () => {
+  const f = jit((x: Tensor) => mul(x, 2), { backend });
+  const run = async (length: number): Promise<void> => {
+    assert.equal((await f(NdArray.zeros("float32", [length]))).shape[0], length);
+  };
+  for (let length = 1; length <= 64; length++) await run(length);
+  await run(1);
+  await run(65);
+  assert.equal(f.programs, 65);
+  await run(1);
+  assert.equal(f.programs, 65);
+  await run(2);
+  assert.equal(f.programs, 66);
+});
+
 test("names inputs by their path", () => {
   const step = (params: Tree<Tensor>, batch: { tokens: Tensor }) => {
     assert.ok(params !== undefined);

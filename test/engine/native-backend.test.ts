@@ -107,6 +107,17 @@ test("a row's result does not depend on what else is in the batch, to the bit", 
   }
 });
 
+test("programs without work, without outputs and with empty arrays run", async () => {
+  const backend = createBackend("native");
+  const x = NdArray.float32([3], [1, 2, 3]);
+  const { data } = x;
+  const same = await jit((t: Tensor) => t, { backend, donate: [0] })(x);
+  assert.equal(same.data.buffer, data.buffer);
+  assert.deepEqual(await jit(() => ({}), { backend })(), {});
+  assert.equal((await jit((t: Tensor) => tanh(t), { backend })(NdArray.zeros("float32", [0, 3]))).size, 0);
+  assert.equal((await jit(() => 7, { backend })()).item(), 7);
+});
+
 test("a profile names kernels and scopes", async () => {
   const compiled = jit(toyStep(small), { backend: createBackend("native") }).compile(...toySpecs(small));
   compiled.executable.startProfile?.();

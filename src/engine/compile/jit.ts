@@ -45,7 +45,7 @@ export interface Jitted<A extends readonly unknown[], R> {
   (...args: { [K in keyof A]: Concrete<A[K]> }): Promise<ConcreteResult<R>>;
   /** Traces and compiles for shapes and element types (trees of `TensorType` or NdArray) without running. */
   compile(...specs: { [K in keyof A]: Specs<A[K]> }): Compiled<A, R>;
-  /** Number of programs compiled so far, one per input signature. */
+  /** Number of programs compiled so far: one per input signature, unless very many forced some out of the cache. */
   readonly programs: number;
 }
 
@@ -57,6 +57,9 @@ export interface Compiled<A extends readonly unknown[], R> {
   readonly executable: Executable;
   run(...args: { [K in keyof A]: Concrete<A[K]> }): Promise<ConcreteResult<R>>;
 }
+
+/** Programs kept ready per function; the one unused for longest goes first. */
+const maxPrograms = 64;
 
 interface Program {
   readonly trace: Trace;
@@ -73,6 +76,7 @@ export function jit<A extends readonly unknown[], R>(fn: (...args: A) => R, opti
   const name = options.name ?? (fn.name === "" ? "jit" : fn.name);
   const donate = options.donate ?? [];
   const programs = new Map<string, Program>();
+  let compiled = 0;
 
   const prepare = <Leaf extends TensorType>(
     args: readonly unknown[],
@@ -80,12 +84,16 @@ export function jit<A extends readonly unknown[], R>(fn: (...args: A) => R, opti
   ): { program: Program; leaves: readonly Leaf[]; signature: string } => {
     const { leaves, signature } = flattenArguments(args, isLeaf, name);
     let program = programs.get(signature);
-    if (program === undefined) {
+    if (program !== undefined) {
+      programs.delete(signature);
+    } else {
       const traced = trace(fn, args, { name, donate, isLeaf, leaves });
       const graph = simplify(traced.graph);
       program = { trace: traced, graph, executable: (options.backend ?? defaultBackend()).compile(graph) };
-      programs.set(signature, program);
+      compiled++;
+      if (programs.size >= maxPrograms) programs.delete(programs.keys().next().value as string);
     }
+    programs.set(signature, program);
     return { program, leaves, signature };
   };
 
@@ -117,7 +125,7 @@ export function jit<A extends readonly unknown[], R>(fn: (...args: A) => R, opti
     };
   };
   return Object.defineProperty(Object.assign(jitted, { compile }), "programs", {
-    get: () => programs.size,
+    get: () => compiled,
   }) as unknown as Jitted<A, R>;
 }
 
