@@ -1,64 +1,6 @@
-import type { DType } from "./dtype.ts";
-import type { OpDef } from "./op.ts";
-import { formatShape, type Shape } from "./shape.ts";
+import { type Attrs, type Node, type OpDef, Tensor, type TensorType } from "./node.ts";
 
-/** What is known of a tensor before it has a value. */
-export interface TensorType {
-  readonly shape: Shape;
-  readonly dtype: DType;
-}
-
-/** Static arguments of an op. Values are compared structurally by common-subexpression elimination. */
-export type AttrValue = number | string | boolean | readonly number[] | readonly string[] | undefined | object;
-export type Attrs = { readonly [name: string]: AttrValue };
-
-/** One application of an op. Nodes form a directed acyclic graph through their inputs and are never mutated. */
-export interface Node {
-  /** Increasing with creation: inputs always have smaller ids than their users. */
-  readonly id: number;
-  readonly op: OpDef;
-  readonly inputs: readonly Tensor[];
-  readonly attrs: Attrs;
-  readonly outputs: readonly TensorType[];
-  /** Where the user's program made it, e.g. `transformer.h.0.attn`; shown by the printer and in errors. */
-  readonly scope: string;
-}
-
-/**
- * A symbolic tensor: one output of a node. It has a shape and an element type but no value; values exist only when
- * a compiled Program runs. Immutable.
- */
-export class Tensor implements TensorType {
-  readonly node: Node;
-  readonly index: number;
-
-  constructor(node: Node, index: number) {
-    this.node = node;
-    this.index = index;
-  }
-
-  get type(): TensorType {
-    const type = this.node.outputs[this.index];
-    if (type === undefined) throw new Error(`${this.node.op.name}: no output ${this.index}`);
-    return type;
-  }
-
-  get shape(): Shape {
-    return this.type.shape;
-  }
-
-  get dtype(): DType {
-    return this.type.dtype;
-  }
-
-  get rank(): number {
-    return this.type.shape.length;
-  }
-
-  toString(): string {
-    return `%${this.node.id}${this.node.outputs.length > 1 ? `.${this.index}` : ""}:${this.dtype}${formatShape(this.shape)}`;
-  }
-}
+export { type Attrs, type AttrValue, type Node, Tensor, type TensorType } from "./node.ts";
 
 let nextNodeId = 0;
 let currentScope = "";
