@@ -33,8 +33,8 @@ export interface KillOutcome {
   readonly beforeFirstCheckpoint: number;
   /** Runs brought to their end, each by resuming after its kills. */
   readonly runs: number;
-  /** Of those, how many ended with other bits than the run that was not killed. */
-  readonly different: number;
+  /** What differed from the run that was not killed, per run; empty when every bit was the same. */
+  readonly differences: readonly string[];
   readonly seconds: number;
 }
 
@@ -58,7 +58,8 @@ export async function killAndResume(options: KillOptions): Promise<KillOutcome> 
     const expected = await fingerprint(whole);
 
     const random = new HostRandom(options.seed ?? 1);
-    const counts = { kills: 0, insideCheckpoint: 0, beforeFirstCheckpoint: 0, runs: 0, different: 0 };
+    const counts = { kills: 0, insideCheckpoint: 0, beforeFirstCheckpoint: 0, runs: 0 };
+    const differences: string[] = [];
     while (counts.kills < options.kills || counts.runs === 0) {
       const out = join(folder, `run-${counts.runs}`);
       for (let ended = false; !ended; ) {
@@ -74,10 +75,12 @@ export async function killAndResume(options: KillOptions): Promise<KillOutcome> 
         options.onKill?.(counts.kills, inside ? "inside a checkpoint" : end);
       }
       counts.runs++;
-      if ((await fingerprint(out)) !== expected) counts.different++;
+      const found = await fingerprint(out);
+      const wrong = Object.keys(expected).filter((part) => found[part] !== expected[part]);
+      if (wrong.length > 0) differences.push(`run ${counts.runs}: ${wrong.join(", ")}`);
       await rm(out, { recursive: true, force: true });
     }
-    return { ...counts, seconds: (performance.now() - started) / 1000 };
+    return { ...counts, differences, seconds: (performance.now() - started) / 1000 };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -174,23 +177,23 @@ async function live(
 }
 
 /** What must not depend on kills: weights, optimiser state, position of the data, and the metrics less the times. */
-async function fingerprint(out: string): Promise<string> {
+async function fingerprint(out: string): Promise<Readonly<Record<string, string>>> {
   const checkpoints = (await readdir(join(out, "checkpoints"))).filter((name) => name.startsWith("step-")).sort();
   const last = join(out, "checkpoints", checkpoints.at(-1) as string);
-  const state = JSON.parse(await readFile(join(last, "state.json"), "utf8"));
+  const { seconds: _, environment: __, ...state } = JSON.parse(await readFile(join(last, "state.json"), "utf8"));
   const lines = (await readFile(join(out, "metrics.jsonl"), "utf8")).trimEnd().split("\n");
   const metrics = lines.map((line) => {
     const { tokensPerSecond: _, flopsShare: __, ...rest } = JSON.parse(line);
     return rest;
   });
-  return JSON.stringify([
-    await sha256File(join(out, "model.safetensors")),
-    await sha256File(join(last, "model.safetensors")),
-    await sha256File(join(last, "optimizer.safetensors")),
-    { ...state, seconds: 0 },
-    checkpoints,
-    metrics,
-  ]);
+  return {
+    "final weights": await sha256File(join(out, "model.safetensors")),
+    "weights of the last checkpoint": await sha256File(join(last, "model.safetensors")),
+    "optimiser state": await sha256File(join(last, "optimizer.safetensors")),
+    state: JSON.stringify(state),
+    metrics: JSON.stringify(metrics),
+    checkpoints: checkpoints.join(),
+  };
 }
 
 async function temporaries(out: string): Promise<number> {
@@ -214,10 +217,11 @@ async function main(): Promise<void> {
   if (values.json) process.stdout.write(`${JSON.stringify(result, undefined, 2)}\n`);
   else {
     process.stdout.write(
-      `${result.kills} kills (${result.insideCheckpoint} inside a checkpoint, ${result.beforeFirstCheckpoint} before its first checkpoint) over ${result.runs} runs: ${result.different} ended with other bits; ${result.seconds.toFixed(0)} s\n`,
+      `${result.kills} kills (${result.insideCheckpoint} inside a checkpoint, ${result.beforeFirstCheckpoint} before its first checkpoint) over ${result.runs} runs: ${result.differences.length} ended with other bits; ${result.seconds.toFixed(0)} s\n`,
     );
   }
-  if (result.different > 0) process.exitCode = 1;
+  for (const difference of result.differences) process.stderr.write(`${difference}\n`);
+  if (result.differences.length > 0) process.exitCode = 1;
 }
 
 if (process.argv[1] === import.meta.filename) await main();

@@ -102,7 +102,7 @@ export function readTraining(args: CommandArgs, io: CommandIo, defaults: Trainin
 
 /** The machine's measured limit; only the native engine has one. */
 function peakFlops(): { peakFlops?: number } {
-  return defaultBackend().name === "native" ? { peakFlops: measureLimits({ seconds: 0.1 }).gflops * 1e9 } : {};
+  return defaultBackend().name === "native" ? { peakFlops: measureLimits({ seconds: 0.05 }).gflops * 1e9 } : {};
 }
 
 /** Speaks of a run: a line that moves with the steps, and one that stays for what matters. */

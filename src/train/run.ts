@@ -67,6 +67,8 @@ export class TrainRun {
         if (this.#progress.step > 0 && this.#latest?.step !== this.#progress.step) await this.#checkpoint();
         await this.#writeRecord({ status: "interrupted" });
       } else {
+        // A process killed after its last checkpoint may have left older ones.
+        await pruneCheckpoints(out, this.#options.keepLast ?? 2, this.#progress.best?.step);
         await files.save(step.trainable, out);
         await this.#writeRecord({ status: "complete" });
       }
