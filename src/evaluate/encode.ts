@@ -1,6 +1,6 @@
 import { PlinthError } from "../base/index.ts";
 import type { Tokenizer } from "../data/index.ts";
-import { ignoreTarget, modelBosId, type ScoreRequest } from "../generate/index.ts";
+import { encodePrompts, ignoreTarget, modelBosId, type ScoreRequest } from "../generate/index.ts";
 import type { Model } from "../models/index.ts";
 
 export function requireTokenizer(model: Model): Tokenizer {
@@ -38,11 +38,10 @@ export interface EncodedPair {
 export async function encodePairs(model: Model, pairs: readonly Pair[]): Promise<EncodedPair[]> {
   const tokenizer = requireTokenizer(model);
   const contexts = pairs.map(({ context }) => context.trimEnd());
-  const options = { addSpecialTokens: true };
-  const before = await tokenizer.encodeBatch(contexts, options);
-  const whole = await tokenizer.encodeBatch(
+  const before = await encodePrompts(tokenizer, contexts);
+  const whole = await encodePrompts(
+    tokenizer,
     pairs.map(({ context, continuation }) => context + continuation),
-    options,
   );
   return pairs.map(({ where }, i) => splitPair(model, before[i] as Int32Array, whole[i] as Int32Array, where));
 }

@@ -13,6 +13,6 @@ export type {
   TokenEvent,
   TokenLogprob,
 } from "./options.ts";
-export { modelBosId, modelEosIds } from "./prompts.ts";
+export { encodePrompts, modelBosId, modelEosIds } from "./prompts.ts";
 export { type Distribution, logSoftmax, nextTokenDistribution, pick, topIds } from "./sampler.ts";
 export { ignoreTarget, type Score, type ScoreOptions, type ScoreRequest, scoreSequences } from "./score.ts";

@@ -1,4 +1,5 @@
 import { PlinthError } from "../base/index.ts";
+import type { Tokenizer } from "../data/index.ts";
 import type { Model } from "../models/index.ts";
 import { checkOptions, type GenerateOptions, type Prompt, type SamplingOptions } from "./options.ts";
 
@@ -69,8 +70,19 @@ export function modelBosId(model: Model): number | undefined {
 }
 
 async function encode(model: Model, text: string, { addSpecialTokens = true }: GenerateOptions): Promise<Int32Array> {
-  if (model.tokenizer === undefined) throw noTokenizer("a text prompt needs one");
-  return await model.tokenizer.encode(text, { addSpecialTokens });
+  const { tokenizer } = model;
+  if (tokenizer === undefined) throw noTokenizer("a text prompt needs one");
+  return addSpecialTokens ? ((await encodePrompts(tokenizer, [text]))[0] as Int32Array) : await tokenizer.encode(text);
+}
+
+/**
+ * Texts to be continued: with what the tokenizer's post-processor puts before a text, without an end-of-text token that
+ * it puts after.
+ */
+export async function encodePrompts(tokenizer: Tokenizer, texts: readonly string[]): Promise<Int32Array[]> {
+  const { bosId, eosId } = tokenizer;
+  const encoded = await tokenizer.encodeBatch(texts, { addSpecialTokens: true });
+  return encoded.map((ids) => (eosId !== bosId && ids.at(-1) === eosId ? ids.slice(0, -1) : ids));
 }
 
 function atLeastOne(ids: Int32Array, model: Model, index: number): Int32Array {

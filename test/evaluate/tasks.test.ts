@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { buildDataset } from "../../src/data/index.ts";
 import { prepareTask } from "../../src/evaluate/few-shot.ts";
 import { type ChoiceTask, loadJsonlTask, loadTasks } from "../../src/evaluate/index.ts";
 import { asset, skipWithout } from "../assets.ts";
@@ -122,6 +123,16 @@ test("tasks are named by name, name and data, or file", async () => {
   await assert.rejects(loadTasks(join(folder, "none.jsonl")), /none\.jsonl: no such file/);
   await assert.rejects(loadTasks(`perplexity=${join(folder, "none")}`), /none: no such file or folder/);
   await assert.rejects(loadTasks(" , "), /no tasks are named/);
+});
+
+test("a dataset gives its held-out documents", async () => {
+  for (let i = 0; i < 30; i++) await file(`book-${i}.md`, `Document number ${i}.`);
+  const dataset = await buildDataset({ from: [join(folder, "*.md")], heldOut: 0.4, out: join(folder, "dataset") });
+  const [task] = await loadTasks(`perplexity=${join(folder, "dataset")}`);
+  const expected: string[] = [];
+  for await (const document of dataset.documents("heldOut")) expected.push(document.text);
+  assert.ok(expected.length > 3 && expected.length < 27);
+  assert.deepEqual(task?.kind === "text" && task.items.map(({ text }) => text), expected);
 });
 
 test("BLiMP reads from its zip", { skip: skipWithout("eval/blimp/BLiMP.zip") }, async () => {

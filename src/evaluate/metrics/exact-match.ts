@@ -1,4 +1,4 @@
-import { generateAll, type Prompt } from "../../generate/index.ts";
+import { encodePrompts, generateAll, type Prompt } from "../../generate/index.ts";
 import { requireTokenizer } from "../encode.ts";
 import type { PreparedTask } from "../few-shot.ts";
 import type { Measurement } from "../result.ts";
@@ -15,9 +15,9 @@ export async function measureAnswers(
   const tokenizer = requireTokenizer(model);
   const maxTokens = task.maxTokens ?? 64;
   const room = Math.max(1, model.config.contextLength - maxTokens);
-  const encoded = await tokenizer.encodeBatch(
+  const encoded = await encodePrompts(
+    tokenizer,
     items.map((item) => preamble + item.prompt),
-    { addSpecialTokens: true },
   );
   const cut = encoded.filter((ids) => ids.length > room).length;
   const prompts: Prompt[] = encoded.map((ids) => ids.slice(-room));
