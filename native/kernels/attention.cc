@@ -39,46 +39,44 @@ struct Work {
   }
 };
 
-// Scores to weights for one query and one block of keys: p = exp(s - top), with the running top and total brought up to
-// date. Returns the factor for what was summed under the old top.
-float softmaxRow(float* scores, const Problem& p, const Sight& sight, const int32_t* segments, int64_t firstKey,
-                 int64_t begin, int64_t end, float& top, float& total) {
-  const F32 scale = splat(p.scale);
-  F32 best = splat(-kInfinity);
-  for (int64_t j = begin; j < end; j += kLanes) {
-    const F32 s = maskScores(load(scores + j) * scale, sight, firstKey + j, segments, p.S);
-    store(scores + j, s);
-    best = max(s, best);
-  }
-  const float newTop = std::max(top, reduceMax(best));
-  if (newTop == -kInfinity) {
-    // Nothing seen so far, unless the scores are NaN, which max() passes over.
-    for (int64_t j = begin; j < end; j += kLanes) {
-      const F32 s = load(scores + j);
-      if (any(notEqual(s, s))) {
-        total = std::numeric_limits<float>::quiet_NaN();
-        top = 0.0f;
+// Scores to weights for a tile of queries and the keys [firstKey + begin, firstKey + end): p = exp(s - top), with the
+// running tops and totals brought up to date. `factor` is for what was summed under the old tops.
+void softmaxTile(const Problem& p, const Work& w, int64_t row, int rows, int64_t firstKey, int64_t begin, int64_t end,
+                 const int32_t* segments, float* factor) {
+  alignas(64) float fall[kTileRows + kLanes] = {};
+  float shift[kTileRows];
+  for (int i = 0; i < rows; i++) {
+    float* scores = w.scores + i * kKeys;
+    const Sight& sight = w.sight[row + i];
+    F32 best = splat(-kInfinity);
+    if (segments == nullptr && sight.low <= firstKey + begin && sight.high >= firstKey + end) {
+      for (int64_t j = begin; j < end; j += kLanes) best = max(load(scores + j), best);
+    } else {
+      for (int64_t j = begin; j < end; j += kLanes) {
+        const F32 s = maskScores(load(scores + j), sight, firstKey + j, segments, p.S);
+        store(scores + j, s);
+        best = max(s, best);
       }
-      store(scores + j, zero());
     }
-    return 1.0f;
+    float& top = w.top[row + i];
+    const float newTop = std::max(top, reduceMax(best));
+    // Nothing seen yet: exp(-inf - 0) gives the zeros wanted, and NaN stays NaN.
+    shift[i] = newTop == -kInfinity ? 0.0f : newTop;
+    fall[i] = top - shift[i];
+    top = newTop;
   }
-  F32 sum = zero();
-  const F32 shift = splat(newTop);
-  for (int64_t j = begin; j < end; j += kLanes) {
-    const F32 weight = simd::exp(load(scores + j) - shift);
-    store(scores + j, weight);
-    sum = sum + weight;
+  for (int i = 0; i < rows; i += kLanes) storeUpTo(factor + i, simd::exp(load(fall + i)), rows - i);
+  for (int i = 0; i < rows; i++) {
+    float* scores = w.scores + i * kKeys;
+    const F32 top = splat(shift[i]);
+    F32 sum = zero();
+    for (int64_t j = begin; j < end; j += kLanes) {
+      const F32 weight = simd::exp(load(scores + j) - top);
+      store(scores + j, weight);
+      sum = sum + weight;
+    }
+    w.total[row + i] = w.total[row + i] * factor[i] + reduceAdd(sum);
   }
-  float factor = 1.0f;
-  if (newTop != top) {
-    float lanes[kLanes];
-    store(lanes, simd::exp(splat(top - newTop)));
-    factor = lanes[0];
-  }
-  total = total * factor + reduceAdd(sum);
-  top = newTop;
-  return factor;
 }
 
 // Adds the keys [firstKey, firstKey + kKeys) to a tile of queries.
@@ -97,11 +95,8 @@ void attendTile(const Problem& p, const Work& w, int64_t row, int rows, int64_t 
   const int64_t begin = low / kLanes * kLanes, end = roundUpToLanes(high);
   multiplyRows<Start::Zero>(rows, {w.query + row * padded, padded, 1}, w.keysT + begin, kKeys, w.scores + begin, kKeys, p.K,
                             (end - begin) / kLanes);
-  float factor[kTileRows];
-  for (int i = 0; i < rows; i++) {
-    factor[i] = softmaxRow(w.scores + i * kKeys, p, w.sight[row + i], segments, firstKey, begin, end, w.top[row + i],
-                           w.total[row + i]);
-  }
+  float factor[kTileRows];  // of the sums so far
+  softmaxTile(p, w, row, rows, firstKey, begin, end, segments, factor);
   multiplyRows<Start::Scale>(rows, {w.scores + low, kKeys, 1}, values.data + low * values.row, values.row,
                              w.result + row * padded, padded, high - low, padded / kLanes, factor);
 }
@@ -112,7 +107,7 @@ void attendBlock(const Problem& p, const KernelArgs& args, int64_t b, int64_t g,
   const Work w(count, p.K);
   int64_t low = p.S, high = 0;
   for (int64_t i = 0; i < count; i++) {
-    packRow(p.queryIn(p.q, b, g, first + i), p.K, w.query + i * padded);
+    packRow(p.queryIn(p.q, b, g, first + i), p.K, p.scale, w.query + i * padded);
     std::fill_n(w.result + i * padded, padded, 0.0f);
     w.top[i] = -kInfinity;
     w.total[i] = 0.0f;
@@ -135,14 +130,14 @@ void attendBlock(const Problem& p, const KernelArgs& args, int64_t b, int64_t g,
   for (int64_t i = 0; i < count; i++) {
     float* out = args.out[0].as<float>() + p.indexBTH(b, g, first + i) * p.K;
     const float total = w.total[i];
-    const F32 factor = splat(w.top[i] == -kInfinity ? 0.0f : 1.0f / total);
+    const F32 factor = splat(total == 0.0f ? 0.0f : 1.0f / total);
     for (int64_t k = 0; k < p.K; k += kLanes) {
       // + 0 turns -0 into 0: keys out of sight may or may not have been added as exact zeros.
       const F32 x = load(w.result + i * padded + k) * factor + zero();
       storeUpTo(out + k, x, static_cast<int>(std::min<int64_t>(kLanes, p.K - k)));
     }
     args.out[1].as<float>()[p.indexBHT(b, g, first + i)] =
-        w.top[i] == -kInfinity ? -kInfinity : w.top[i] + static_cast<float>(std::log(static_cast<double>(total)));
+        w.top[i] + static_cast<float>(std::log(static_cast<double>(total)));
   }
 }
 

@@ -15,7 +15,7 @@ using namespace simd;
 constexpr int64_t kQueries = 48;
 
 struct Work {
-  float *query, *dout, *dquery, *lse, *delta;                  // [rows][padded], [rows]
+  float *query, *dout, *dquery, *lse, *delta;                  // [rows][padded] (query times scale), [rows]
   float *keysT, *valuesT, *keys, *dkeys, *dvalues;             // [K][kKeys] and [kKeys][padded]
   float *weights, *dscores;                                    // [kQueries][kKeys]
   Sight* sight;
@@ -57,15 +57,25 @@ struct Span {
   bool empty() const { return low >= high; }
 };
 
-// weights = exp(scores - lse), dscores = weights (dweights - delta) scale, for one query.
+// weights = exp(scores - lse), dscores = weights (dweights - delta), for one query; 0 on the keys outside [begin, end).
 void weightRow(const Problem& p, const Sight& sight, const int32_t* segments, int64_t firstKey, int64_t begin, int64_t end,
                float lse, float delta, float* weights, float* dscores) {
-  const F32 scale = splat(p.scale), shift = splat(lse), d = splat(delta);
+  const F32 shift = splat(lse), d = splat(delta);
+  const bool whole = segments == nullptr && sight.low <= firstKey + begin && sight.high >= firstKey + end;
+  for (int64_t j = 0; j < begin; j += kLanes) {
+    store(weights + j, zero());
+    store(dscores + j, zero());
+  }
   for (int64_t j = begin; j < end; j += kLanes) {
-    const F32 s = maskScores(load(weights + j) * scale, sight, firstKey + j, segments, p.S);
+    F32 s = load(weights + j);
+    if (!whole) s = maskScores(s, sight, firstKey + j, segments, p.S);
     const F32 w = simd::exp(s - shift);
     store(weights + j, w);
-    store(dscores + j, w * (load(dscores + j) - d) * scale);
+    store(dscores + j, w * (load(dscores + j) - d));
+  }
+  for (int64_t j = end; j < kKeys; j += kLanes) {
+    store(weights + j, zero());
+    store(dscores + j, zero());
   }
 }
 
@@ -80,11 +90,13 @@ void gradBlock(const Problem& p, const Work& w, int64_t row, int64_t count, int6
   for (int64_t i = 0; i < count; i += kTileRows) {
     const int rows = static_cast<int>(std::min<int64_t>(kTileRows, count - i));
     float *weights = w.weights + i * kKeys, *dscores = w.dscores + i * kKeys;
-    std::memset(weights, 0, static_cast<size_t>(rows) * kKeys * 4);
-    std::memset(dscores, 0, static_cast<size_t>(rows) * kKeys * 4);
     Span span;
     for (int r = 0; r < rows; r++) span.include(w.sight[row + i + r], firstKey);
-    if (span.empty()) continue;
+    if (span.empty()) {
+      std::memset(weights, 0, static_cast<size_t>(rows) * kKeys * 4);
+      std::memset(dscores, 0, static_cast<size_t>(rows) * kKeys * 4);
+      continue;
+    }
     const int64_t begin = span.low / kLanes * kLanes, end = roundUpToLanes(span.high), n = (end - begin) / kLanes;
     const int64_t at = (row + i) * padded;
     multiplyRows<Start::Zero>(rows, {w.query + at, padded, 1}, w.keysT + begin, kKeys, weights + begin, kKeys, p.K, n);
@@ -120,8 +132,8 @@ void loadQueries(const Problem& p, const KernelArgs& args, const Work& w, int64_
   const float *out = args.in[3].as<float>(), *lse = args.in[4].as<float>(), *dout = args.in[5].as<float>();
   for (int64_t i = 0; i < p.rows(); i++) {
     const int64_t at = p.indexBTH(b, g, i) * p.K;
-    packRow(p.queryIn(p.q, b, g, i), p.K, w.query + i * padded);
-    packRow(dout + at, p.K, w.dout + i * padded);
+    packRow(p.queryIn(p.q, b, g, i), p.K, p.scale, w.query + i * padded);
+    packRow(dout + at, p.K, 1.0f, w.dout + i * padded);
     std::fill_n(w.dquery + i * padded, padded, 0.0f);
     F32 sum = zero();
     for (int64_t k = 0; k < p.K; k += kLanes) {
@@ -163,6 +175,8 @@ void gradHead(const Problem& p, const KernelArgs& args, int64_t b, int64_t g) {
     }
   }
   for (int64_t i = 0; i < rows; i++) {
+    // The scores' scale went into the queries: the keys' gradients have it already.
+    packRow(w.dquery + i * padded, p.K, p.scale, w.dquery + i * padded);
     storeRow(args.out[0].as<float>() + p.indexBTH(b, g, i) * p.K, w.dquery + i * padded, p.K);
   }
 }

@@ -123,10 +123,11 @@ inline void packTransposed(const float* from, int64_t fromRow, int64_t keys, int
   }
 }
 
-/** Copies a row of `width` elements, padded with zeros to whole vectors. */
-inline void packRow(const float* from, int64_t width, float* to) {
+/** Copies a row of `width` elements times `scale`, padded with zeros to whole vectors. */
+inline void packRow(const float* from, int64_t width, float scale, float* to) {
+  const F32 s = simd::splat(scale);
   for (int64_t k = 0; k < width; k += kLanes) {
-    simd::store(to + k, simd::loadUpTo(from + k, static_cast<int>(std::min<int64_t>(kLanes, width - k))));
+    simd::store(to + k, simd::loadUpTo(from + k, static_cast<int>(std::min<int64_t>(kLanes, width - k))) * s);
   }
 }
 
@@ -138,7 +139,7 @@ struct Rows {
 inline Rows paddedRows(const float* from, int64_t fromRow, int64_t rows, int64_t width, float* pad) {
   const int64_t padded = roundUpToLanes(width);
   if (padded == width) return {from, fromRow};
-  for (int64_t i = 0; i < rows; i++) packRow(from + i * fromRow, width, pad + i * padded);
+  for (int64_t i = 0; i < rows; i++) packRow(from + i * fromRow, width, 1.0f, pad + i * padded);
   return {pad, padded};
 }
 
