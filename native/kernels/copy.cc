@@ -121,14 +121,18 @@ void transposeTile(const void* source, int64_t fromStride, void* target, int64_t
       int64_t c = 0;
       for (; c + L <= columns; c += L) {
         if constexpr (std::is_same_v<From, BFloat16> && std::is_same_v<To, BFloat16>) {  // 16 bits, low half of a lane
+          PLINTH_UNROLL
           for (int i = 0; i < L; i++) {
             block[i] = simd::floatOf(simd::widenUnsigned(&from[(c + i) * fromStride + r].bits));
           }
           simd::transposeBlock(block);
+          PLINTH_UNROLL
           for (int i = 0; i < L; i++) simd::narrow(&to[(r + i) * toStride + c].bits, simd::bitsOf(block[i]));
         } else {
+          PLINTH_UNROLL
           for (int i = 0; i < L; i++) block[i] = loadVector(from + (c + i) * fromStride + r);
           simd::transposeBlock(block);
+          PLINTH_UNROLL
           for (int i = 0; i < L; i++) storeVector(to + (r + i) * toStride + c, block[i]);
         }
       }

@@ -2,10 +2,10 @@
 // into panels that the register tile reads in order; the packed pieces are shared by all threads.
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "kernel.h"
-#include "kernels/matmul_pack.h"
-#include "kernels/matmul_tile.h"
+#include "kernels/matmul.h"
 
 namespace plinth {
 namespace matmul {
@@ -22,45 +22,16 @@ Tile pickTile(int height, int vectors) {
   }
 }
 
-// One product of matrices; `a` has M lines, `b` has N lines.
-struct Product {
-  int64_t M, N, K;
-  Operand a, b;
-  float* c;
-  int64_t strideC;
-};
-
 // Sizes of the packed pieces of B and A (in lines): together a few megabytes.
 constexpr int64_t kPieceN = 2048 / kNr * kNr;
 constexpr int64_t kPieceM = 2048 / kMr * kMr;
 
+// Up to so many rows b is packed by the task that uses it.
+constexpr int64_t kThinRows = 4 * kMr;
+
 // Work of one task in multiply-adds, when there is enough for all: some 50 microseconds.
 constexpr int64_t kTaskWork = int64_t{1} << 22;
 constexpr int64_t kPackWork = int64_t{1} << 15;
-
-constexpr int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-int heightFor(int64_t lines) {
-  for (const int height : kHeights) {
-    if (height >= lines) return height;
-  }
-  return kMr;
-}
-
-// Where a panel of A or B starts: all but the last have full width.
-struct Panels {
-  float* data;
-  int64_t lines;
-  int fullWidth;
-  int64_t stride;
-
-  int64_t count() const { return ceilDiv(lines, fullWidth); }
-  float* at(int64_t panel) const { return data + panel * stride; }
-  int64_t linesOf(int64_t panel) const { return std::min<int64_t>(fullWidth, lines - panel * fullWidth); }
-};
-
-int widthA(int64_t lines) { return heightFor(lines); }
-int widthB(int64_t lines) { return lines <= kLanes ? kLanes : kNr; }
 
 // c[panels of a, panels of b] (+)= packed a x packed b.
 void multiplyPanels(const Panels& a, const Panels& b, int64_t aFrom, int64_t aTo, int64_t bFrom, int64_t bTo, int64_t kc,
@@ -70,7 +41,7 @@ void multiplyPanels(const Panels& a, const Panels& b, int64_t aFrom, int64_t aTo
     const int vectors = columns <= kLanes ? 1 : kNv;
     for (int64_t i = aFrom; i < aTo; i++) {
       const int64_t rows = a.linesOf(i);
-      pickTile(heightFor(rows), vectors)(kc, a.at(i), b.at(j), c + i * kMr * strideC + j * kNr, strideC,
+      pickTile(heightFor(rows), vectors)(kc, a.at(i), b.at(j), c + i * a.fullWidth * strideC + j * kNr, strideC,
                                         static_cast<int>(rows), static_cast<int>(columns), add);
     }
   }
@@ -96,13 +67,67 @@ Grid planGrid(int64_t aPanels, int64_t bPanels, int64_t kc, int threads) {
   return grid;
 }
 
+// Packing cut into tasks: by terms where lines lie side by side in memory, else by panels.
+struct PackTasks {
+  const Operand& operand;
+  const Panels& panels;
+  int64_t kc, kStep, panelStep, count;
+
+  PackTasks(const Operand& o, const Panels& p, int64_t terms) : operand(o), panels(p), kc(terms) {
+    const bool byTerms = operand.lineStride == 1;
+    kStep = byTerms ? std::min(kc, std::max<int64_t>(16, kPackWork / panels.lines / 16 * 16)) : kc;
+    panelStep = byTerms ? panels.count() : std::max<int64_t>(1, kPackWork / (panels.fullWidth * kc));
+    count = byTerms ? ceilDiv(kc, kStep) : ceilDiv(panels.count(), panelStep);
+  }
+
+  void run(int64_t task, int64_t line, int64_t k) const {
+    if (operand.lineStride == 1) {
+      packPanels(operand, line, panels, 0, panels.count(), k, task * kStep, std::min(kc, (task + 1) * kStep));
+    } else {
+      packPanels(operand, line, panels, task * panelStep, std::min(panels.count(), (task + 1) * panelStep), k, 0, kc);
+    }
+  }
+};
+
 void zeroRows(const Product& p) {
   for (int64_t i = 0; i < p.M; i++) std::memset(p.c + i * p.strideC, 0, static_cast<size_t>(p.N) * sizeof(float));
+}
+
+// Few panels of a: each piece of b is used by one task only, which packs it for itself.
+void multiplyThin(const Product& p, ThreadPool& pool) {
+  const int64_t aPanels = ceilDiv(p.M, kMr);
+  const int height = heightFor(ceilDiv(p.M, aPanels));  // 16 rows: 8 + 8 rather than 14 + 2
+  const int64_t bPanels = ceilDiv(p.N, kNr), blocks = ceilDiv(p.K, kBlockK);
+  const int64_t kcMax = std::min(p.K, kBlockK);
+  const int64_t aFloats = aPanels * panelFloats(kMr, kcMax), bFloats = panelFloats(kNr, kcMax);
+  float* packedA = static_cast<float*>(ThreadPool::scratch(blocks * aFloats * 4, 1));
+  const auto panelsOfA = [&](int64_t block) { 
+    return Panels{packedA + block * aFloats, p.M, height, heightFor, panelFloats(kMr, kcMax)};
+  };
+  for (int64_t block = 0; block < blocks; block++) {
+    const int64_t k = block * kBlockK, kc = std::min(p.K - k, kBlockK);
+    const Panels a = panelsOfA(block);
+    packPanels(p.a, 0, a, 0, a.count(), k, 0, kc);
+  }
+  // Rows of b are read in stretches of several panels.
+  const int64_t group = std::clamp<int64_t>(bPanels / (int64_t{4} * pool.threads()), 1, 8);
+  pool.parallelRange(bPanels, group, [&](int64_t begin, int64_t end) {
+    float* packedB = static_cast<float*>(ThreadPool::scratch(group * bFloats * 4, 2));
+    const Panels b{packedB, std::min(p.N, end * kNr) - begin * kNr, kNr, widthFor, bFloats};
+    for (int64_t block = 0; block < blocks; block++) {
+      const int64_t k = block * kBlockK, kc = std::min(p.K - k, kBlockK);
+      packPanels(p.b, begin * kNr, b, 0, b.count(), k, 0, kc);
+      const Panels a = panelsOfA(block);
+      multiplyPanels(a, b, 0, a.count(), 0, b.count(), kc, p.c + begin * kNr, p.strideC, k > 0);
+    }
+  });
 }
 
 void multiply(const Product& p, ThreadPool& pool) {
   if (p.M == 0 || p.N == 0) return;
   if (p.K == 0) return zeroRows(p);
+  if (p.M <= kFewRows && (p.b.lineStride == 1 || p.b.kStride == 1)) return multiplyFewRows(p, pool);
+  if (p.M <= kThinRows) return multiplyThin(p, pool);
   const int64_t kcMax = std::min(p.K, kBlockK);
   const int64_t aLines = std::min(p.M, kPieceM), bLines = std::min(p.N, kPieceN);
   const int64_t aFloats = ceilDiv(aLines, kMr) * panelFloats(kMr, kcMax);
@@ -113,24 +138,14 @@ void multiply(const Product& p, ThreadPool& pool) {
   for (int64_t n = 0; n < p.N; n += kPieceN) {
     for (int64_t k = 0; k < p.K; k += kBlockK) {
       const int64_t kc = std::min(p.K - k, kBlockK);
-      const Panels b{packedB, std::min(p.N - n, kPieceN), kNr, panelFloats(kNr, kc)};
-      const int64_t bGroup = std::max<int64_t>(1, kPackWork / (kNr * kc));
+      const Panels b{packedB, std::min(p.N - n, kPieceN), kNr, widthFor, panelFloats(kNr, kc)};
       for (int64_t m = 0; m < p.M; m += kPieceM) {
-        const Panels a{packedA, std::min(p.M - m, kPieceM), kMr, panelFloats(kMr, kc)};
-        const int64_t aGroup = std::max<int64_t>(1, kPackWork / (kMr * kc));
-        const int64_t bPacks = m == 0 ? ceilDiv(b.count(), bGroup) : 0;
-        const int64_t aPacks = ceilDiv(a.count(), aGroup);
-        pool.parallelFor(bPacks + aPacks, [&](int64_t task) {
-          if (task < bPacks) {
-            for (int64_t j = task * bGroup; j < std::min(b.count(), (task + 1) * bGroup); j++) {
-              pack(p.b, n + j * kNr, b.linesOf(j), k, kc, widthB(b.linesOf(j)), b.at(j));
-            }
-          } else {
-            task -= bPacks;
-            for (int64_t i = task * aGroup; i < std::min(a.count(), (task + 1) * aGroup); i++) {
-              pack(p.a, m + i * kMr, a.linesOf(i), k, kc, widthA(a.linesOf(i)), a.at(i));
-            }
-          }
+        const Panels a{packedA, std::min(p.M - m, kPieceM), kMr, heightFor, panelFloats(kMr, kc)};
+        const PackTasks aTasks(p.a, a, kc), bTasks(p.b, b, kc);
+        const int64_t bCount = m == 0 ? bTasks.count : 0;
+        pool.parallelFor(bCount + aTasks.count, [&](int64_t task) {
+          if (task < bCount) bTasks.run(task, n, k);
+          else aTasks.run(task - bCount, m, k);
         });
         const Grid grid = planGrid(a.count(), b.count(), kc, pool.threads());
         float* c = p.c + m * p.strideC + n;

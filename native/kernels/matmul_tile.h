@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "kernels/transpose.h"
 #include "simd.h"
 
 namespace plinth::matmul {
@@ -32,16 +33,12 @@ constexpr int64_t kBlockK = 384;
 
 #if defined(__GNUC__)
 #define PLINTH_RESTRICT __restrict__
-#define PLINTH_UNROLL _Pragma("GCC unroll 16")
 #define PLINTH_PREFETCH(p) __builtin_prefetch(p)
+#define PLINTH_PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
 #else
 #define PLINTH_RESTRICT __restrict
-#define PLINTH_UNROLL
 #define PLINTH_PREFETCH(p) (void)(p)
-#endif
-#if defined(__clang__)
-#undef PLINTH_UNROLL
-#define PLINTH_UNROLL _Pragma("unroll")
+#define PLINTH_PREFETCH_L2(p) (void)(p)
 #endif
 
 // c[rows, columns] (+)= a[kc][MR] * b[kc][NV * kLanes], rows <= MR, columns <= NV * kLanes.

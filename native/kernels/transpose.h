@@ -3,16 +3,27 @@
 
 #include "simd.h"
 
+// Loops over registers must unroll whole, or the registers live in memory.
+#if defined(__clang__)
+#define PLINTH_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define PLINTH_UNROLL _Pragma("GCC unroll 16")
+#else
+#define PLINTH_UNROLL
+#endif
+
 namespace plinth::simd {
 
 #if defined(__AVX512F__)
 inline void transposeBlock(F32 (&r)[16]) {
   __m512 t[16];
+  PLINTH_UNROLL
   for (int i = 0; i < 8; i++) {
     t[2 * i] = _mm512_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v);
     t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v);
   }
   __m512 u[16];  // u[4g + j]: column 4 * lane128 + j of rows 4g .. 4g+3
+  PLINTH_UNROLL
   for (int g = 0; g < 4; g++) {
     const __m512d a = _mm512_castps_pd(t[4 * g]), b = _mm512_castps_pd(t[4 * g + 2]);
     const __m512d c = _mm512_castps_pd(t[4 * g + 1]), d = _mm512_castps_pd(t[4 * g + 3]);
@@ -21,6 +32,7 @@ inline void transposeBlock(F32 (&r)[16]) {
     u[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
     u[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
   }
+  PLINTH_UNROLL
   for (int j = 0; j < 4; j++) {
     const __m512 low02 = _mm512_shuffle_f32x4(u[j], u[4 + j], 0x88), low13 = _mm512_shuffle_f32x4(u[j], u[4 + j], 0xdd);
     const __m512 high02 = _mm512_shuffle_f32x4(u[8 + j], u[12 + j], 0x88);
@@ -34,16 +46,19 @@ inline void transposeBlock(F32 (&r)[16]) {
 #elif defined(__AVX2__)
 inline void transposeBlock(F32 (&r)[8]) {
   __m256 t[8], u[8];
+  PLINTH_UNROLL
   for (int i = 0; i < 4; i++) {
     t[2 * i] = _mm256_unpacklo_ps(r[2 * i].v, r[2 * i + 1].v);
     t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i].v, r[2 * i + 1].v);
   }
+  PLINTH_UNROLL
   for (int g = 0; g < 2; g++) {
     u[4 * g] = _mm256_shuffle_ps(t[4 * g], t[4 * g + 2], 0x44);
     u[4 * g + 1] = _mm256_shuffle_ps(t[4 * g], t[4 * g + 2], 0xee);
     u[4 * g + 2] = _mm256_shuffle_ps(t[4 * g + 1], t[4 * g + 3], 0x44);
     u[4 * g + 3] = _mm256_shuffle_ps(t[4 * g + 1], t[4 * g + 3], 0xee);
   }
+  PLINTH_UNROLL
   for (int j = 0; j < 4; j++) {
     r[j].v = _mm256_permute2f128_ps(u[j], u[4 + j], 0x20);
     r[4 + j].v = _mm256_permute2f128_ps(u[j], u[4 + j], 0x31);
