@@ -87,6 +87,8 @@ class Lines {
       this.#wake?.();
     });
     this.#reader.on("close", () => {
+      // Ctrl-C and Ctrl-D leave the cursor behind the prompt
+      if (isTerminal && !this.#closed) io.write("\n");
       this.#closed = true;
       this.#wake?.();
     });
@@ -117,11 +119,12 @@ class Lines {
   }
 
   close(): void {
+    this.#closed = true;
     this.#reader.close();
   }
 
   #interrupt(): void {
-    if (this.#answer === undefined) this.close();
+    if (this.#answer === undefined) this.#reader.close();
     else this.#answer.abort();
   }
 }
