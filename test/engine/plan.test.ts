@@ -24,6 +24,7 @@ import {
   NdArray,
   relu,
   reshape,
+  rope,
   type Shape,
   slice,
   softmax,
@@ -33,8 +34,9 @@ import {
   type Tensor,
   tanh,
   transpose,
+  verifyGraph,
 } from "../../src/engine/index.ts";
-import { toySpecs, toyStep } from "./toy-transformer.ts";
+import { toyShapes, toySpecs, toyStep } from "./toy-transformer.ts";
 
 const float = (...shape: number[]): Tensor => input({ shape, dtype: "float32" });
 
@@ -248,6 +250,13 @@ const tangled: [name: string, build: (x: Tensor, y: Tensor) => Tensor[]][] = [
   ["constants", (x) => [constant([1, 2, 3]), add(x, constant([1, 2, 3, 4, 5, 6]))]],
   ["an updated input that another update reads", (x, y) => [add(x, transpose(x, [1, 0])), mul(x, y)]],
   ["an intermediate that is an output and read on", (x, y) => ((z) => [z, exp(z), matmul(z, y)])(sub(x, y))],
+  [
+    "a kernel that works in place, on a transposed tensor",
+    (x) => {
+      const turned = transpose(reshape(exp(x), [1, 2, 3, 6]), [0, 2, 1, 3]);
+      return [rope(turned, constant([1, 2, 3], { shape: [1, 3], dtype: "int32" }), constant([1, 0.1, 0.01]))];
+    },
+  ],
   ["broadcast output", (x) => [add(mul(x, 0), 3), sum(x)]],
 ];
 for (const [name, build] of tangled) {
@@ -284,6 +293,29 @@ for (const [name, build] of tangled) {
     });
   }
 }
+
+test("a training step becomes few kernels: no transpose is moved, no bias or activation stands alone", () => {
+  const layers = 12;
+  const config = { layers, width: 32, heads: 4, vocabulary: 50, context: 8, batch: 2 };
+  const { graph } = jit(toyStep(config), { donate: [0], backend: createBackend("reference") }).compile(
+    ...toySpecs(config),
+  );
+  verifyGraph(graph);
+  const { spec, stats } = compileProgram(graph);
+  const count = (kernel: string): number => spec.instructions.filter((i) => i.kernel === kernel).length;
+  assert.equal(count("matmul"), 3 * (4 * layers + 1));
+  assert.equal(count("copy"), 1, "only the constant cotangent of the mean is written out");
+  assert.equal(count("attention_grad"), layers);
+  const forward = spec.instructions.slice(
+    0,
+    spec.instructions.findIndex((i) => i.kernel === "cross_entropy"),
+  );
+  assert.ok(forward.length <= 12 * layers + 8, `${forward.length} kernels forward`);
+  assert.ok(stats.instructions <= 60 * layers, `${stats.instructions} kernels in all`);
+  // Parameters and moments are updated where they are.
+  const aliases = spec.outputs.map((output) => output.aliasInput).filter((input) => input !== undefined);
+  assert.equal(new Set(aliases).size, 3 * Object.keys(toyShapes(config)).length);
+});
 
 test("flops: matrix products and attention are counted", () => {
   const x = float(5, 6);
