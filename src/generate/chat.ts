@@ -8,7 +8,7 @@ export interface ChatPrompt {
   readonly prompt: number[];
   /** What ends the turn: the model's own end tokens, and the one that its chat template puts after an answer. */
   readonly eosIds: readonly number[];
-  /** Messages that had to be left out, oldest first, to leave `maxTokens` of room in the context. */
+  /** Messages that had to be left out, oldest first, to leave room for an answer in the context. */
   readonly dropped: number;
 }
 
@@ -32,7 +32,7 @@ export async function chatPrompt(
   const eosIds = new Set([...modelEosIds(model), ...(await turnEndIds(tokenizer))]);
   const system = messages[0]?.role === "system" ? messages.slice(0, 1) : [];
   const turns = messages.slice(system.length);
-  const room = Math.max(1, model.config.contextLength - maxTokens);
+  const room = promptRoom(model, maxTokens);
   for (let dropped = 0; ; dropped++) {
     // a conversation begins with a user's turn: what answered a dropped message goes with it
     if (dropped > 0 && dropped < turns.length - 1 && turns[dropped]?.role === "assistant") continue;
@@ -46,6 +46,11 @@ export async function chatPrompt(
       );
     }
   }
+}
+
+/** Tokens that a prompt may have so that `maxTokens`, but at most half of the context, are left for what follows. */
+export function promptRoom({ config: { contextLength } }: Model, maxTokens: number): number {
+  return contextLength - Math.min(maxTokens, Math.floor(contextLength / 2));
 }
 
 /** The special token after an assistant's words, found by rendering an answer. */

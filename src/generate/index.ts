@@ -1,4 +1,4 @@
-export { type ChatPrompt, chatPrompt } from "./chat.ts";
+export { type ChatPrompt, chatPrompt, promptRoom } from "./chat.ts";
 export { generate, generateAll, generateText } from "./generate.ts";
 export type {
   EndEvent,

@@ -1,4 +1,4 @@
-import { encodePrompts, generateAll, type Prompt } from "../../generate/index.ts";
+import { encodePrompts, generateAll, type Prompt, promptRoom } from "../../generate/index.ts";
 import { requireTokenizer } from "../encode.ts";
 import type { PreparedTask } from "../few-shot.ts";
 import type { Measurement } from "../result.ts";
@@ -14,7 +14,7 @@ export async function measureAnswers(
   const { model, backend, signal } = context;
   const tokenizer = requireTokenizer(model);
   const maxTokens = task.maxTokens ?? 64;
-  const room = Math.max(1, model.config.contextLength - maxTokens);
+  const room = promptRoom(model, maxTokens);
   const encoded = await encodePrompts(
     tokenizer,
     items.map((item) => preamble + item.prompt),
