@@ -5,48 +5,49 @@
 #include <string>
 
 #include "../kernel.h"
+#include "../simd.h"
 
 namespace plinth {
 namespace {
 
-// Counters computed side by side, so that the compiler can use vectors.
-constexpr int kWide = 16;
+using namespace simd;
 
-struct Block {
-  uint32_t word[4][kWide];
+// One Philox block per lane.
+struct Blocks {
+  I32 word[4];
 };
 
-void philox(uint32_t key0, uint32_t key1, Block& b) {
+Blocks philox(const int32_t* key, I32 c0, I32 c1, I32 c2, I32 c3) {
+  const I32 m0 = splatInt(static_cast<int32_t>(0xD2511F53)), m1 = splatInt(static_cast<int32_t>(0xCD9E8D57));
+  uint32_t key0 = static_cast<uint32_t>(key[0]), key1 = static_cast<uint32_t>(key[1]);
   for (int round = 0; round < 10; round++) {
-    for (int i = 0; i < kWide; i++) {
-      const uint64_t p0 = uint64_t{0xD2511F53} * b.word[0][i];
-      const uint64_t p1 = uint64_t{0xCD9E8D57} * b.word[2][i];
-      const uint32_t x0 = static_cast<uint32_t>(p1 >> 32) ^ b.word[1][i] ^ key0;
-      const uint32_t x2 = static_cast<uint32_t>(p0 >> 32) ^ b.word[3][i] ^ key1;
-      b.word[1][i] = static_cast<uint32_t>(p1);
-      b.word[3][i] = static_cast<uint32_t>(p0);
-      b.word[0][i] = x0;
-      b.word[2][i] = x2;
-    }
+    const I32 x0 = multiplyHigh(c2, m1) ^ c1 ^ splatInt(static_cast<int32_t>(key0));
+    const I32 x2 = multiplyHigh(c0, m0) ^ c3 ^ splatInt(static_cast<int32_t>(key1));
+    c1 = c2 * m1;
+    c3 = c0 * m0;
+    c0 = x0;
+    c2 = x2;
     key0 += 0x9E3779B9;
     key1 += 0xBB67AE85;
   }
+  return {{c0, c1, c2, c3}};
 }
 
 // Fills [begin, end) of the output, begin a multiple of 4, with convert(bits).
 template <typename T, typename F>
-void fillRandom(const int32_t* key, uint32_t stream, int64_t begin, int64_t end, T* out, F&& convert) {
-  for (int64_t at = begin; at < end; at += 4 * kWide) {
-    Block b;
-    for (int i = 0; i < kWide; i++) {
-      b.word[0][i] = static_cast<uint32_t>(at / 4 + i);
-      b.word[1][i] = 0;
-      b.word[2][i] = stream;
-      b.word[3][i] = 0;
+void fillRandom(const int32_t* key, int64_t stream, int64_t begin, int64_t end, T* out, F&& convert) {
+  const I32 third = splatInt(static_cast<int32_t>(stream)), none = splatInt(0);
+  for (int64_t at = begin; at < end; at += 4 * kLanes) {
+    const Blocks blocks = philox(key, splatInt(static_cast<int32_t>(at / 4)) + iota(), none, third, none);
+    int32_t words[4][kLanes];
+    for (int w = 0; w < 4; w++) storeInt(words[w], blocks.word[w]);
+    if (end - at >= 4 * kLanes) {
+      for (int i = 0; i < kLanes; i++) {
+        for (int w = 0; w < 4; w++) out[at + 4 * i + w] = convert(static_cast<uint32_t>(words[w][i]));
+      }
+    } else {
+      for (int64_t i = 0; i < end - at; i++) out[at + i] = convert(static_cast<uint32_t>(words[i % 4][i / 4]));
     }
-    philox(static_cast<uint32_t>(key[0]), static_cast<uint32_t>(key[1]), b);
-    const int64_t n = std::min<int64_t>(4 * kWide, end - at);
-    for (int64_t i = 0; i < n; i++) out[at + i] = convert(b.word[i % 4][i / 4]);
   }
 }
 
@@ -64,7 +65,7 @@ void randomBits(const KernelArgs& args) {
   require(args.nInts == 1, "random_bits: expected [stream]");
   int32_t* out = args.out[0].as<int32_t>();
   args.pool.parallelRange(args.out[0].size(), kGrain, [&](int64_t begin, int64_t end) {
-    fillRandom(key, static_cast<uint32_t>(args.ints[0]), begin, end, out,
+    fillRandom(key, args.ints[0], begin, end, out,
                [](uint32_t bits) { return static_cast<int32_t>(bits); });
   });
 }
@@ -74,7 +75,7 @@ void randomUniform(const KernelArgs& args) {
   require(args.nInts == 1, "random_uniform: expected [stream]");
   float* out = args.out[0].as<float>();
   args.pool.parallelRange(args.out[0].size(), kGrain, [&](int64_t begin, int64_t end) {
-    fillRandom(key, static_cast<uint32_t>(args.ints[0]), begin, end, out,
+    fillRandom(key, args.ints[0], begin, end, out,
                [](uint32_t bits) { return static_cast<float>(bits >> 8) * 0x1p-24f; });
   });
 }
@@ -82,12 +83,10 @@ void randomUniform(const KernelArgs& args) {
 void foldKey(const KernelArgs& args) {
   const int32_t* key = checkKey("fold_key", args, DType::Int32);
   require(args.nIn == 2 && args.in[1].dtype == DType::Int32 && args.in[1].size() == 1, "fold_key: expected n int32[]");
-  Block b{};
-  b.word[0][0] = static_cast<uint32_t>(*args.in[1].as<int32_t>());
-  b.word[3][0] = 1;
-  philox(static_cast<uint32_t>(key[0]), static_cast<uint32_t>(key[1]), b);
-  args.out[0].as<int32_t>()[0] = static_cast<int32_t>(b.word[0][0]);
-  args.out[0].as<int32_t>()[1] = static_cast<int32_t>(b.word[1][0]);
+  const Blocks blocks = philox(key, splatInt(*args.in[1].as<int32_t>()), splatInt(0), splatInt(0), splatInt(1));
+  int32_t words[2][kLanes];
+  for (int w = 0; w < 2; w++) storeInt(words[w], blocks.word[w]);
+  for (int w = 0; w < 2; w++) args.out[0].as<int32_t>()[w] = words[w][0];
 }
 
 PLINTH_KERNEL("random_bits", randomBits);

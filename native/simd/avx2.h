@@ -42,6 +42,11 @@ inline F32 roundNearest(F32 a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAR
 inline I32 operator+(I32 a, I32 b) { return {_mm256_add_epi32(a.v, b.v)}; }
 inline I32 operator-(I32 a, I32 b) { return {_mm256_sub_epi32(a.v, b.v)}; }
 inline I32 operator*(I32 a, I32 b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
+inline I32 multiplyHigh(I32 a, I32 b) {
+  const __m256i even = _mm256_srli_epi64(_mm256_mul_epu32(a.v, b.v), 32);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a.v, 32), _mm256_srli_epi64(b.v, 32));
+  return {_mm256_blend_epi32(even, odd, 0xaa)};
+}
 inline I32 operator&(I32 a, I32 b) { return {_mm256_and_si256(a.v, b.v)}; }
 inline I32 operator|(I32 a, I32 b) { return {_mm256_or_si256(a.v, b.v)}; }
 inline I32 operator^(I32 a, I32 b) { return {_mm256_xor_si256(a.v, b.v)}; }

@@ -46,6 +46,11 @@ inline F32 scalePow2(F32 a, F32 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 inline I32 operator+(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline I32 operator-(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 inline I32 operator*(I32 a, I32 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+inline I32 multiplyHigh(I32 a, I32 b) {
+  const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(a.v, b.v), 32);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a.v, 32), _mm512_srli_epi64(b.v, 32));
+  return {_mm512_mask_blend_epi32(0xaaaa, even, odd)};
+}
 inline I32 operator&(I32 a, I32 b) { return {_mm512_and_si512(a.v, b.v)}; }
 inline I32 operator|(I32 a, I32 b) { return {_mm512_or_si512(a.v, b.v)}; }
 inline I32 operator^(I32 a, I32 b) { return {_mm512_xor_si512(a.v, b.v)}; }

@@ -39,6 +39,12 @@ inline F32 roundNearest(F32 a) { return {vrndnq_f32(a.v)}; }
 inline I32 operator+(I32 a, I32 b) { return {vaddq_s32(a.v, b.v)}; }
 inline I32 operator-(I32 a, I32 b) { return {vsubq_s32(a.v, b.v)}; }
 inline I32 operator*(I32 a, I32 b) { return {vmulq_s32(a.v, b.v)}; }
+inline I32 multiplyHigh(I32 a, I32 b) {
+  const uint32x4_t x = vreinterpretq_u32_s32(a.v), y = vreinterpretq_u32_s32(b.v);
+  const uint32x4_t low = vreinterpretq_u32_u64(vmull_u32(vget_low_u32(x), vget_low_u32(y)));
+  const uint32x4_t high = vreinterpretq_u32_u64(vmull_u32(vget_high_u32(x), vget_high_u32(y)));
+  return {vreinterpretq_s32_u32(vuzp2q_u32(low, high))};
+}
 inline I32 operator&(I32 a, I32 b) { return {vandq_s32(a.v, b.v)}; }
 inline I32 operator|(I32 a, I32 b) { return {vorrq_s32(a.v, b.v)}; }
 inline I32 operator^(I32 a, I32 b) { return {veorq_s32(a.v, b.v)}; }

@@ -41,6 +41,12 @@ inline I32 operator*(I32 a, I32 b) {
   return {_mm_unpacklo_epi32(_mm_shuffle_epi32(even, _MM_SHUFFLE(0, 0, 2, 0)),
                              _mm_shuffle_epi32(odd, _MM_SHUFFLE(0, 0, 2, 0)))};
 }
+inline I32 multiplyHigh(I32 a, I32 b) {
+  const __m128i even = _mm_mul_epu32(a.v, b.v);
+  const __m128i odd = _mm_mul_epu32(_mm_srli_si128(a.v, 4), _mm_srli_si128(b.v, 4));
+  return {_mm_unpacklo_epi32(_mm_shuffle_epi32(even, _MM_SHUFFLE(0, 0, 3, 1)),
+                             _mm_shuffle_epi32(odd, _MM_SHUFFLE(0, 0, 3, 1)))};
+}
 inline I32 operator&(I32 a, I32 b) { return {_mm_and_si128(a.v, b.v)}; }
 inline I32 operator|(I32 a, I32 b) { return {_mm_or_si128(a.v, b.v)}; }
 inline I32 operator^(I32 a, I32 b) { return {_mm_xor_si128(a.v, b.v)}; }
