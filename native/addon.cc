@@ -230,10 +230,8 @@ ProgramSpec readSpec(napi_env env, napi_value value) {
   }
   const napi_value instructions = js::get(env, value, "instructions");
   for (uint32_t i = 0, n = js::length(env, instructions, "instructions"); i < n; i++) {
-    napi_handle_scope scope;
-    js::check(env, napi_open_handle_scope(env, &scope));
+    const js::Scope scope(env);
     spec.instructions.push_back(readInstruction(env, js::get(env, instructions, i)));
-    js::check(env, napi_close_handle_scope(env, scope));
   }
   return spec;
 }

@@ -23,6 +23,19 @@ inline void check(napi_env env, napi_status status) {
   throw std::runtime_error(info != nullptr && info->error_message != nullptr ? info->error_message : "Node-API failed");
 }
 
+// Handles made while this lives are given up with it.
+class Scope {
+ public:
+  explicit Scope(napi_env env) : env_(env) { check(env, napi_open_handle_scope(env, &scope_)); }
+  ~Scope() { napi_close_handle_scope(env_, scope_); }
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+
+ private:
+  napi_env env_;
+  napi_handle_scope scope_;
+};
+
 inline napi_value get(napi_env env, napi_value object, const char* name) {
   napi_value value;
   check(env, napi_get_named_property(env, object, name, &value));
