@@ -20,6 +20,7 @@ import {
 } from "../../src/engine/index.ts";
 import { type ToyConfig, toyArguments, toySpecs, toyStep } from "./toy-transformer.ts";
 
+const engine = new URL("../../src/engine/index.js", import.meta.url).href;
 const small: ToyConfig = { layers: 2, width: 16, heads: 2, vocabulary: 31, context: 7, batch: 3 };
 
 /** Largest difference relative to max(1, |expected|) over all leaves. */
@@ -132,7 +133,7 @@ test("a profile names kernels and scopes", async () => {
 test("a failing kernel rejects with its scope and reason, and the next run works", async () => {
   const f = jit((table: Tensor, ids: Tensor) => add(gather(table, ids), 1), { backend: createBackend("native") });
   const table = NdArray.float32([2, 1], [10, 20]);
-  await assert.rejects(f(table, NdArray.int32([1], [7])), /gather: .*7/);
+  await assert.rejects(f(table, NdArray.int32([1], [7])), { name: "PlinthError", message: /^gather: .*7/ });
   assert.deepEqual([...(await f(table, NdArray.int32([1], [1]))).data], [21]);
 });
 
@@ -149,6 +150,22 @@ test("an instruction set that is unknown, missing or beyond the CPU is refused",
     const needed = { avx2: "avx2", avx512: "avx512f", neon: "neon" }[variant];
     if (needed === undefined || native.cpuFeatures.includes(needed)) assert.equal(loadNative(variant).isa(), variant);
   }
+});
+
+test("a wrong number of threads is refused, not ignored", () => {
+  const script = `
+    const { jit, NdArray, add } = await import(${JSON.stringify(engine)});
+    await jit((x) => add(x, 1))(NdArray.scalar(1)).catch((error) => console.log(error.name, error.message));`;
+  const run = (threads: string) =>
+    spawnSync(process.execPath, ["--input-type=module", "-e", script], {
+      encoding: "utf8",
+      env: { ...process.env, PLINTH_THREADS: threads },
+    });
+  assert.match(
+    run("many").stdout,
+    /^PlinthError PLINTH_THREADS: expected a whole number from 1 to .*"many". Fix: unset it/,
+  );
+  assert.equal(run("2").stdout, "");
 });
 
 test("arrays of another shape than compiled for are refused", async () => {

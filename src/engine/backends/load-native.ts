@@ -70,10 +70,9 @@ function loadVariant(variant: string): NativeAddon {
       "install a C++20 compiler and run: npm run build:native",
     );
   }
+  let addon: NativeAddon;
   try {
-    const addon = requireAddon(path) as NativeAddon;
-    loaded.set(variant, addon);
-    return addon;
+    addon = requireAddon(path) as NativeAddon;
   } catch (error) {
     throw new NativeMissingError(
       `the native engine ${path} does not load (${(error as Error).message})`,
@@ -81,6 +80,14 @@ function loadVariant(variant: string): NativeAddon {
       { cause: error },
     );
   }
+  try {
+    addon.threads();
+  } catch (error) {
+    // PLINTH_THREADS is wrong; the message says so and how to mend it.
+    throw new PlinthError((error as Error).message, undefined, { cause: error });
+  }
+  loaded.set(variant, addon);
+  return addon;
 }
 
 /**

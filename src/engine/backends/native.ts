@@ -44,11 +44,16 @@ class NativeExecutable implements Executable {
       return NdArray.on(buffer as ArrayBuffer, byteOffset, dtype, shape);
     });
     for (const index of this.#graph.donated) (inputs[index] as NdArray).donate();
-    await this.#addon.run(
-      this.#program,
-      memory,
-      outputs.map((array) => array.data),
-    );
+    try {
+      await this.#addon.run(
+        this.#program,
+        memory,
+        outputs.map((array) => array.data),
+      );
+    } catch (error) {
+      // Kernels refuse values: an id outside its table, memory that is not there.
+      throw new PlinthError((error as Error).message, undefined, { cause: error });
+    }
     return outputs;
   }
 
