@@ -216,7 +216,7 @@ inline F32 maskScores(F32 scores, const Sight& sight, int64_t at, const int32_t*
   const F32 minusInfinity = splat(-kInfinity);
   if (at < sight.low || at + kLanes > sight.high) {
     const I32 key = iota() + splatInt(static_cast<int32_t>(at));
-    const Mask seen = !greater(splatInt(static_cast<int32_t>(sight.low)), key) &
+    const Mask seen = greater(key, splatInt(static_cast<int32_t>(sight.low - 1))) &
                       greater(splatInt(static_cast<int32_t>(sight.high)), key);
     scores = select(seen, scores, minusInfinity);
   }
