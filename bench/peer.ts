@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { createInterface, type Interface } from "node:readline";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { packageRoot } from "../src/base/index.ts";
 
 /** Python with the rivals installed: `PLINTH_PYTHON`, else python3. */
@@ -19,9 +19,12 @@ export class Peer {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
 
-  constructor(script: string, args: readonly string[] = []) {
-    this.#child = spawn(python, [join(packageRoot(), "bench", "peers", script), ...args], {
+  /** `program`: a script in bench/peers for {@link python}, or the absolute path of an executable. */
+  constructor(program: string, args: readonly string[] = [], env: NodeJS.ProcessEnv = {}) {
+    const command = isAbsolute(program) ? [program] : [python, join(packageRoot(), "bench", "peers", program)];
+    this.#child = spawn(command[0] as string, [...command.slice(1), ...args], {
       stdio: ["pipe", "pipe", "inherit"],
+      env: { ...process.env, ...env },
     });
     const reader: Interface = createInterface({ input: this.#child.stdout as NodeJS.ReadableStream });
     this.#lines = reader[Symbol.asyncIterator]();

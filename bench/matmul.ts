@@ -1,0 +1,215 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { packageRoot } from "../src/base/index.ts";
+import { loadNative } from "../src/engine/backends/load-native.ts";
+import { storageCode } from "../src/engine/compile/program.ts";
+import { HostRandom, hostInfo, measureLimits } from "../src/engine/index.ts";
+import { type BenchRow, median, missingModule, Peer } from "./peer.ts";
+
+/** a[m,k] x b[k,n]; a transposed operand lies in memory as its transpose. */
+interface Shape {
+  readonly m: number;
+  readonly k: number;
+  readonly n: number;
+  readonly transposeA?: boolean;
+  readonly transposeB?: boolean;
+}
+
+/** Products raced by default. */
+export const shapes: Readonly<Record<string, readonly Shape[]>> = {
+  cubes: [256, 512, 1024, 2048].map((n) => ({ m: n, k: n, n })),
+  "GPT of width 384, 2048 tokens": [
+    { m: 2048, k: 384, n: 1152 },
+    { m: 2048, k: 384, n: 384 },
+    { m: 2048, k: 384, n: 1536 },
+    { m: 2048, k: 1536, n: 384 },
+    { m: 2048, k: 384, n: 4096, transposeB: true },
+    { m: 2048, k: 1536, n: 384, transposeB: true },
+    { m: 2048, k: 384, n: 1536, transposeB: true },
+    { m: 384, k: 2048, n: 1536, transposeA: true },
+    { m: 1536, k: 2048, n: 384, transposeA: true },
+    { m: 4096, k: 2048, n: 384, transposeA: true },
+  ],
+  "GPT of width 128, 768 tokens": [
+    { m: 768, k: 128, n: 384 },
+    { m: 768, k: 128, n: 512 },
+    { m: 768, k: 512, n: 128 },
+    { m: 768, k: 512, n: 128, transposeB: true },
+    { m: 128, k: 768, n: 512, transposeA: true },
+  ],
+  "decoding with GPT-2 124M": [
+    { m: 1, k: 768, n: 2304 },
+    { m: 1, k: 3072, n: 768 },
+    { m: 1, k: 768, n: 50257, transposeB: true },
+    { m: 4, k: 768, n: 50257, transposeB: true },
+  ],
+};
+
+export interface MatmulBenchOptions {
+  /** Turns per side and product. */
+  readonly rounds?: number;
+  /** Length of a turn. */
+  readonly turnSeconds?: number;
+  /** Names of groups in {@link shapes}. */
+  readonly groups?: readonly string[];
+}
+
+/**
+ * Float32 matrix products: Plinth against the machine's measured limit, oneDNN and PyTorch where they are installed. Sides
+ * take turns; figures are medians over the turns, in GFLOP/s. Operands are used as they lie, without prepacking.
+ */
+export async function benchMatmul(options: MatmulBenchOptions = {}): Promise<readonly BenchRow[]> {
+  const { rounds = 7, turnSeconds = 0.04, groups = Object.keys(shapes) } = options;
+  const peers = await startPeers();
+  const limit = measureLimits({ seconds: 1 }).gflops;
+  const rows: BenchRow[] = [];
+  for (const group of groups) {
+    const ratios: number[] = [];
+    for (const shape of shapes[group] ?? []) {
+      const times = await race(shape, peers, rounds, turnSeconds);
+      const rate = (seconds: readonly number[]): number => (2 * shape.m * shape.k * shape.n) / median(seconds) / 1e9;
+      const value = rate(times[0] as number[]);
+      ratios.push(value / limit);
+      const row = { name: `matmul ${describe(shape)}`, value, unit: "GFLOP/s" };
+      const target = group === "cubes" && shape.n === 1024 ? { target: 0.7 } : {};
+      if (group === "cubes") rows.push({ ...row, peer: "measured limit", peerValue: limit, ratio: value / limit, ...target });
+      for (const [i, peer] of peers.entries()) {
+        const theirs = peer.process === undefined ? undefined : rate(times[i + 1] as number[]);
+        if (theirs !== undefined) rows.push({ ...row, peer: peer.name, peerValue: theirs, ratio: value / theirs });
+      }
+    }
+    const mean = Math.exp(ratios.reduce((sum, x) => sum + Math.log(x), 0) / ratios.length);
+    if (!group.startsWith("decoding")) {
+      rows.push({ name: `${group}, geometric mean`, value: mean * limit, unit: "GFLOP/s", peer: "measured limit", peerValue: limit, ratio: mean });
+    }
+  }
+  for (const peer of peers) {
+    peer.process?.close();
+    const first = rows[0];
+    if (peer.absent === undefined || first === undefined) continue;
+    const { name, value, unit } = first;
+    rows.push({ name, value, unit, peer: peer.name, note: `skipped: ${peer.absent}` });
+  }
+  return rows;
+}
+
+interface Side {
+  readonly name: string;
+  readonly process?: Peer;
+  readonly absent?: string;
+}
+
+async function startPeers(): Promise<readonly Side[]> {
+  const threads = hostInfo().threads;
+  const sides: Side[] = [];
+  const start = async (name: string, process: Peer): Promise<void> => {
+    const { version } = await process.ask<{ version: string }>({ threads });
+    sides.push({ name: `${name} ${version.split("+")[0]}`, process });
+  };
+  const onednn = compileOneDnn();
+  if (onednn.program === undefined) sides.push({ name: "oneDNN", absent: onednn.absent });
+  else await start("oneDNN", new Peer(onednn.program, [], { OMP_NUM_THREADS: String(threads) }));
+  const absent = missingModule("torch");
+  if (absent !== undefined) sides.push({ name: "PyTorch", absent });
+  else await start("PyTorch", new Peer("torch_matmul.py", [], { OMP_NUM_THREADS: String(threads) }));
+  return sides;
+}
+
+/** The oneDNN rival compiled into build/bench, or why there is none. */
+function compileOneDnn(): { readonly program: string } | { readonly program: undefined; readonly absent: string } {
+  const folder = join(packageRoot(), "build", "bench");
+  mkdirSync(folder, { recursive: true });
+  const program = join(folder, "onednn_matmul");
+  const source = join(packageRoot(), "bench", "peers", "onednn_matmul.cc");
+  const compiler = process.env["CXX"] ?? "c++";
+  const result = spawnSync(compiler, ["-O2", "-std=c++17", source, "-o", program, "-ldnnl"], { encoding: "utf8" });
+  if (result.status === 0) return { program };
+  const reason = result.error?.message ?? /fatal error: .*/.exec(result.stderr)?.[0] ?? "it does not compile";
+  return { program: undefined, absent: `${reason}; install oneDNN's headers (Debian: libdnnl-dev)` };
+}
+
+/** Seconds per product of each side (ours first), one figure per round. */
+async function race(shape: Shape, peers: readonly Side[], rounds: number, turnSeconds: number): Promise<number[][]> {
+  const request = { ...shape, transposeA: shape.transposeA === true, transposeB: shape.transposeB === true };
+  const sides: ((repeats: number) => Promise<number>)[] = [ownProduct(shape)];
+  for (const { process } of peers) {
+    if (process === undefined) continue;
+    sides.push(async (repeats) => (await process.ask<{ seconds: number }>({ ...request, repeats })).seconds);
+  }
+  const repeats: number[] = [];
+  for (const side of sides) {
+    await side(1);
+    repeats.push(Math.max(1, Math.min(maxRepeats, Math.round(turnSeconds / (await side(3))))));
+  }
+  const times: number[][] = sides.map(() => []);
+  for (let round = 0; round < rounds; round++) {
+    for (const [i, side] of sides.entries()) {
+      times[i]?.push(await side(repeats[i] as number));
+      // The other side's threads spin for a moment after their work.
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+  // Absent peers keep their place.
+  let next = 1;
+  return [times[0] as number[], ...peers.map((peer) => (peer.process === undefined ? [] : (times[next++] as number[])))];
+}
+
+const maxRepeats = 500;
+
+/** Runs the kernel alone: programs of nothing but this product, repeated. */
+function ownProduct(shape: Shape): (repeats: number) => Promise<number> {
+  const addon = loadNative();
+  const { m, k, n } = shape;
+  const random = new HostRandom(1);
+  const fill = (size: number): Float32Array => {
+    const data = new Float32Array(addon.allocate(size * 4));
+    for (let i = 0; i < size; i++) data[i] = random.uniform() - 0.5;
+    return data;
+  };
+  const a = fill(m * k);
+  const b = fill(k * n);
+  const out = fill(m * n);
+  const operand = (storage: number, index: number, rows: number, columns: number, transposed: boolean) => ({
+    storage,
+    index,
+    byteOffset: 0,
+    dtype: 0,
+    shape: [rows, columns],
+    strides: transposed ? [1, rows] : [columns, 1],
+  });
+  const instruction = {
+    kernel: "matmul",
+    inputs: [
+      operand(storageCode.input, 0, m, k, shape.transposeA === true),
+      operand(storageCode.input, 1, k, n, shape.transposeB === true),
+    ],
+    outputs: [operand(storageCode.output, 0, m, n, false)],
+    ints: [],
+    floats: [],
+    workspaceOffset: 0,
+    workspaceBytes: 0,
+    label: "product",
+  };
+  const programs = new Map<number, ReturnType<typeof addon.createProgram>>();
+  return async (repeats) => {
+    let program = programs.get(repeats);
+    if (program === undefined) {
+      program = addon.createProgram({
+        arenaBytes: 0,
+        inputs: [{ bytes: a.byteLength }, { bytes: b.byteLength }],
+        outputs: [{ bytes: out.byteLength }],
+        constants: [],
+        instructions: Array.from({ length: repeats }, () => instruction),
+      });
+      programs.set(repeats, program);
+    }
+    const start = performance.now();
+    await addon.run(program, [a, b], [out]);
+    return (performance.now() - start) / 1000 / repeats;
+  };
+}
+
+function describe({ m, k, n, transposeA, transposeB }: Shape): string {
+  return `${m}x${k}${transposeA === true ? "ᵀ" : ""} · ${k}x${n}${transposeB === true ? "ᵀ" : ""}`;
+}
