@@ -43,6 +43,18 @@ export function noisy(shape: readonly number[], seed = 1, scale = 1): Value {
   return float32(shape, noise(sizeOf(shape), seed, scale));
 }
 
+/** Values of a strided input in row-major order. */
+export function rowMajor(x: Value): number[] {
+  const strides = x.strides ?? rowMajorStrides(x.shape);
+  const walk = (axis: number, offset: number): number[] =>
+    axis === x.shape.length
+      ? [x.data[offset] as number]
+      : Array.from({ length: x.shape[axis] as number }, (_, i) =>
+          walk(axis + 1, offset + i * (strides[axis] as number)),
+        ).flat();
+  return walk(0, x.offset ?? 0);
+}
+
 /** Runs one instruction as a program of its own. */
 export async function runKernel(addon: NativeAddon, call: Call): Promise<HostArray[]> {
   const operand = (storage: number, index: number, value: Omit<Value, "data">): Operand => ({
