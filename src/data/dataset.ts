@@ -25,16 +25,21 @@ export interface Dataset {
   readonly hash: string;
   /** Documents in the dataset's order, one shard in memory at a time. */
   documents(split: Split): AsyncGenerator<Document>;
+  /** Their texts alone, for training a tokenizer. */
+  texts(split: Split): AsyncGenerator<string>;
 }
 
 /** Opens a folder written by buildDataset. Throws PlinthError when it is none. */
 export async function openDataset(dir: string): Promise<Dataset> {
   const folder = resolve(dir);
   const manifest = await readManifest(folder);
-  return {
+  const dataset: Dataset = {
     dir: folder,
     manifest,
     hash: manifest.hash,
+    async *texts(split) {
+      for await (const { text } of dataset.documents(split)) yield text;
+    },
     async *documents(split) {
       for (const shard of manifest.splits[split].shards) {
         for (const { from, source, sha256, ...line } of await readTextShard(folder, shard)) {
@@ -50,4 +55,5 @@ export async function openDataset(dir: string): Promise<Dataset> {
       }
     },
   };
+  return dataset;
 }

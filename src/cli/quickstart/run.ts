@@ -164,14 +164,10 @@ async function makeTokenizer({ folder, plan, io }: Run, dataset: Dataset): Promi
   const out = join(folder, "tokenizer");
   if (existsSync(join(out, "tokenizer.json"))) return Tokenizer.load(out);
   io.progress("tokenizer: learning merges");
-  const tokenizer = await trainBpe(texts(dataset), { vocabSize: plan.vocabSize, signal: io.signal });
+  const tokenizer = await trainBpe(dataset.texts("train"), { vocabSize: plan.vocabSize, signal: io.signal });
   await tokenizer.save(out);
   io.note(`tokenizer: ${tokenizer.vocabSize} tokens`);
   return tokenizer;
-}
-
-async function* texts(dataset: Dataset): AsyncGenerator<string> {
-  for await (const document of dataset.documents("train")) yield document.text;
 }
 
 async function pretrainBase({ folder, plan, io, resume }: Run, dataset: Dataset, tokenizer: Tokenizer) {
