@@ -18,16 +18,8 @@ export {
   type InstructionReport,
   readInstructions,
 } from "./instructions.ts";
-export {
-  initLora,
-  type LinearModule,
-  type Lora,
-  linearModules,
-  loadAdapter,
-  lora,
-  loraScale,
-  withLora,
-} from "./lora.ts";
+export { initLora, loadAdapter, lora, withLora } from "./lora.ts";
 export { editLora, type LoraScale } from "./lora-edit.ts";
+export { type LinearModule, type Lora, linearModules, loraScale } from "./lora-modules.ts";
 export { mergeLora, unmergeLora } from "./merge.ts";
 export { readPeft, writePeft } from "./peft.ts";

@@ -1,50 +1,11 @@
 import { PlinthError } from "../base/index.ts";
 import { HostRandom, NdArray, Tensor, type Tree } from "../engine/index.ts";
-import type { Model, ParameterSpec } from "../models/index.ts";
-import { assemblePlain, type Parameters } from "../train/index.ts";
+import type { Model } from "../models/index.ts";
+import { assemblePlain } from "../train/index.ts";
 import { type AdapterOptions, defineAdapter } from "./adapter.ts";
 import { editLora, type LoraScale } from "./lora-edit.ts";
+import { type LinearModule, type Lora, linearModules, loraScale } from "./lora-modules.ts";
 import { readPeft, writePeft } from "./peft.ts";
-
-/** A low-rank adapter: what PEFT's `adapter_config.json` says of it, and its arrays. */
-export interface Lora {
-  readonly rank: number;
-  readonly alpha: number;
-  readonly dropout: number;
-  readonly rsLora: boolean;
-  /** Last names of the modules it sits on, as PEFT lists them. */
-  readonly targets: readonly string[];
-  /** Where the base model came from. */
-  readonly baseModel?: string | undefined;
-  /** `<module>.lora_A.weight` [rank,in] and `<module>.lora_B.weight` [out,rank]. */
-  readonly params: Parameters;
-}
-
-/** Factor of the low-rank product: alpha / rank, or alpha / sqrt(rank) (Kalajdzievski 2023). */
-export function loraScale({ rank, alpha, rsLora }: Pick<Lora, "rank" | "alpha" | "rsLora">): number {
-  return alpha / (rsLora ? Math.sqrt(rank) : rank);
-}
-
-/** A layer that LoRA can sit on. */
-export interface LinearModule {
-  readonly path: string;
-  readonly in: number;
-  readonly out: number;
-  /** The weight is stored [in, out] (GPT-2), which PEFT calls fan_in_fan_out. */
-  readonly transposed: boolean;
-}
-
-/** The linear layers of a model in the order of its forward pass. */
-export function linearModules(model: Model): LinearModule[] {
-  const specs: Record<string, ParameterSpec> = model.family.parameters(model.config);
-  return Object.entries(specs).flatMap(([name, spec]) => {
-    if ((spec.module !== "linear" && spec.module !== "conv1d") || !name.endsWith(".weight")) return [];
-    const [rows, columns] = spec.shape as [number, number];
-    const transposed = spec.module === "conv1d";
-    const path = name.slice(0, -".weight".length);
-    return [{ path, in: transposed ? rows : columns, out: transposed ? columns : rows, transposed }];
-  });
-}
 
 /** A new adapter that changes nothing yet: A uniform in ±1/sqrt(in), B zero, as PEFT begins. */
 export function initLora(model: Model, options: AdapterOptions): Lora {

@@ -1,7 +1,7 @@
 import { PlinthError } from "../base/index.ts";
 import { add, decodeFloat32, encodeHost, jit, matmul, mul, NdArray, type Tensor, transpose } from "../engine/index.ts";
 import type { Model } from "../models/index.ts";
-import { type Lora, linearModules, loraScale } from "./lora.ts";
+import { type Lora, linearModules, loraScale } from "./lora-modules.ts";
 
 /**
  * The model with W + scale · B A in place of W: one set of weights that needs no adapter. Computed in float32 and

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { PlinthError, readJson, writeJsonAtomic } from "../base/index.ts";
 import { formatShape, type NdArray, sameShape } from "../engine/index.ts";
 import { readSafetensors, writeSafetensors } from "../models/index.ts";
-import type { LinearModule, Lora } from "./lora.ts";
+import type { LinearModule, Lora } from "./lora-modules.ts";
 
 const prefix = "base_model.model.";
 const configFile = "adapter_config.json";
