@@ -2,7 +2,7 @@
  * Character-level Shakespeare by nanoGPT's CPU recipe, start to end on the command line, and the same model in PyTorch
  * where it is installed (PLINTH_PYTHON):
  *
- *     npm run build:test && node dist-test/bench/char-shakespeare.js [--text FILE] [--rounds N] [--json]
+ *     npx tsc -p tsconfig.test.json && node dist-test/bench/char-shakespeare.js [--text FILE] [--rounds N] [--json]
  *
  * Prints held-out loss, seconds of training and the ratio of the two. The published loss to reach is 1.88.
  */

@@ -2,7 +2,7 @@
  * Kills a training run at random moments with SIGKILL, also inside checkpoints, resumes it until it is done, and compares
  * the final weights with those of a run that nobody killed, bit for bit:
  *
- *     npm run build:test && node dist-test/bench/kill-resume.js [--kills 200] [--seed 1] [--json]
+ *     npx tsc -p tsconfig.test.json && node dist-test/bench/kill-resume.js [--kills 200] [--seed 1] [--json]
  *
  * The run is `plinth pretrain` on the command line, in a process of its own.
  */

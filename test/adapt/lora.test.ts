@@ -132,7 +132,7 @@ for (const [name, base] of Object.entries(cases)) {
 }
 
 for (const { method } of adapterMethods()) {
-  for (const base of ["gpt2", "llama-gqa"]) {
+  for (const base of ["gpt2", "llama-gqa", "llama-bf16-sharded"]) {
     test(`${method} on ${base}: begins as the model itself, learns, and comes back from its files`, async (t) => {
       const out = await temporaryFolder(t);
       const model = await loadModel(join(bases, base));
