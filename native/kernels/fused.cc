@@ -203,6 +203,7 @@ class Machine {
     memory_ = static_cast<float*>(ThreadPool::scratch(bytes));
     at_ = reinterpret_cast<float**>(memory_ + nSlots * kBlock);
     for (int i = 0; i < nSlots; i++) at_[i] = own(i);
+    const int64_t filled = std::min(kBlock, plan.rows * plan.columns);
     for (const Instruction& ins : plan.code) {
       if (isConst(ins.op)) {
         float x = 0;
@@ -212,9 +213,9 @@ class Machine {
           const int32_t n = static_cast<int32_t>(args.floats[ins.a]);
           std::memcpy(&x, &n, 4);
         }
-        std::fill_n(own(ins.dst), kBlock, x);
+        std::fill_n(own(ins.dst), filled, x);
       } else if (isLoad(ins.op) && plan.operands[ins.a].isScalar()) {
-        plan.operands[ins.a].read(0, kBlock, own(ins.dst));
+        plan.operands[ins.a].readScalar(filled, own(ins.dst));
       }
     }
   }

@@ -36,6 +36,19 @@ class Operand {
 
   bool isScalar() const { return rank_ == 1 && strides_[0] == 0; }
 
+  /** Fills a block with a scalar operand's value. */
+  void readScalar(int64_t n, float* to) const {
+    float value;
+    switch (dtype_) {
+      case DType::Float32:
+      case DType::Int32: std::memcpy(&value, data_, 4); break;
+      case DType::BFloat16:
+      case DType::Float16: value = widenOne(*reinterpret_cast<const uint16_t*>(data_)); break;
+      case DType::Bool: value = *data_ != 0 ? 1.0f : 0.0f; break;
+    }
+    std::fill_n(to, n, value);
+  }
+
   /** The run's own memory where it is 32-bit, contiguous and safe to point into; else nullptr. */
   const float* direct(int64_t begin, int64_t n) const {
     if (mustCopy || strides_[rank_ - 1] != 1 || bytesOf(dtype_) != 4) return nullptr;
