@@ -58,11 +58,25 @@ export async function benchGptStep(shape: StepShape = gpt12m): Promise<readonly 
             target: targetRatio,
           }),
     },
-    { name: "  of it matrix products and attention", value: gflops, unit: "GFLOP/s", peer: "machine limit", peerValue: limit, ratio: gflops / limit },
+    {
+      name: "  of it matrix products and attention",
+      value: gflops,
+      unit: "GFLOP/s",
+      peer: "machine limit",
+      peerValue: limit,
+      ratio: gflops / limit,
+    },
   ];
   if (memory !== undefined) {
     const [mine, other] = [own.peakBytes / 2 ** 20, memory.peakBytes / 2 ** 20];
-    rows.push({ name: "  planned memory of the step", value: mine, unit: "MiB", peer: "PyTorch process", peerValue: other, ratio: other / mine });
+    rows.push({
+      name: "  planned memory of the step",
+      value: mine,
+      unit: "MiB",
+      peer: "PyTorch process",
+      peerValue: other,
+      ratio: other / mine,
+    });
   }
   return rows;
 }
@@ -78,14 +92,18 @@ export async function ownStep(shape: StepShape) {
   });
   const model = initModel(gpt2, config, { seed: 0 }) as unknown as Model;
   const specs = model.family.parameters(model.config);
-  const step = new TrainStep(float32Parameters(model), {}, {
-    loss: causalLm(model.family, model.config),
-    optimizer: createOptimizer("adamw", { beta2: 0.95, weightDecay: 0.1 }),
-    clipNorm: 1,
-    decay: (name) => specs[name]?.decay ?? false,
-    accumulate: 1,
-    seed: 0,
-  });
+  const step = new TrainStep(
+    float32Parameters(model),
+    {},
+    {
+      loss: causalLm(model.family, model.config),
+      optimizer: createOptimizer("adamw", { beta2: 0.95, weightDecay: 0.1 }),
+      clipNorm: 1,
+      decay: (name) => specs[name]?.decay ?? false,
+      accumulate: 1,
+      seed: 0,
+    },
+  );
   const random = new HostRandom(0);
   const ids = () =>
     NdArray.int32(

@@ -36,11 +36,19 @@ export function formatTable(rows: readonly BenchRow[]): string {
       row.peerValue === undefined ? "-" : number(row.peerValue),
       row.ratio === undefined ? "-" : `${row.ratio.toFixed(2)} x`,
       row.target === undefined ? "-" : `${row.target} x`,
-      row.note ?? (row.target === undefined || row.ratio === undefined ? "" : row.ratio >= row.target ? "reached" : "MISSED"),
+      row.note ??
+        (row.target === undefined || row.ratio === undefined ? "" : row.ratio >= row.target ? "reached" : "MISSED"),
     ]),
   ];
   const widths = (cells[0] as string[]).map((_, i) => Math.max(...cells.map((row) => (row[i] as string).length)));
-  return cells.map((row) => row.map((cell, i) => cell.padEnd(widths[i] as number)).join("  ").trimEnd()).join("\n");
+  return cells
+    .map((row) =>
+      row
+        .map((cell, i) => cell.padEnd(widths[i] as number))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
 }
 
 function number(value: number): string {

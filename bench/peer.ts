@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { createInterface, type Interface } from "node:readline";
 import { isAbsolute, join } from "node:path";
+import { createInterface, type Interface } from "node:readline";
 import { packageRoot } from "../src/base/index.ts";
 
 /** Python with the rivals installed: `PLINTH_PYTHON`, else python3. */

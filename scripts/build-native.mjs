@@ -46,7 +46,9 @@ function findPrebuilt() {
   const folder = dirname(path);
   const name = readdirSync(folder).find((file) => /^plinth-(baseline|neon)\b.*\.node$/.test(file));
   if (name === undefined) return undefined;
-  const loaded = spawnSync(process.execPath, ["-e", "require(process.argv[1])", join(folder, name)], { stdio: "ignore" });
+  const loaded = spawnSync(process.execPath, ["-e", "require(process.argv[1])", join(folder, name)], {
+    stdio: "ignore",
+  });
   return loaded.status === 0 ? folder : undefined;
 }
 
@@ -62,7 +64,7 @@ function findNodeGyp() {
     join(dirname(process.execPath), "..", "lib", "node_modules", "npm", inside),
     join(dirname(process.execPath), "node_modules", "npm", inside),
   );
-  return candidates.find((path) => path !== undefined && path.endsWith(".js") && existsSync(path));
+  return candidates.find((path) => path?.endsWith(".js") && existsSync(path));
 }
 
 /** Folder whose include/node has Node-API's headers. */
@@ -95,7 +97,10 @@ const commonGypi = {
     configurations: { Release: { defines: ["NDEBUG"] }, Debug: { defines: ["DEBUG"] } },
     conditions: [
       ["OS!='win' and OS!='mac'", { cflags: ["-fPIC", "-pthread"], ldflags: ["-pthread"] }],
-      ["OS=='mac'", { xcode_settings: { OTHER_LDFLAGS: ["-undefined dynamic_lookup"], ALWAYS_SEARCH_USER_PATHS: "NO" } }],
+      [
+        "OS=='mac'",
+        { xcode_settings: { OTHER_LDFLAGS: ["-undefined dynamic_lookup"], ALWAYS_SEARCH_USER_PATHS: "NO" } },
+      ],
     ],
   },
 };
@@ -137,11 +142,20 @@ function build() {
   const started = performance.now();
   const verbose = flags.has("--verbose");
   // node-gyp prefers npm_config_* to its own arguments.
-  const env = { ...process.env, npm_config_nodedir: headerFolder(), npm_config_loglevel: verbose ? "verbose" : "error" };
+  const env = {
+    ...process.env,
+    npm_config_nodedir: headerFolder(),
+    npm_config_loglevel: verbose ? "verbose" : "error",
+  };
   delete env.npm_config_devdir;
   const jobs = process.env.JOBS ?? String(availableParallelism());
   const args = [nodeGyp, "configure", "build", "--release", `--jobs=${jobs}`, verbose ? "--verbose" : "--silent"];
-  const result = spawnSync(process.execPath, args, { cwd: root, env, encoding: "utf8", stdio: verbose ? "inherit" : "pipe" });
+  const result = spawnSync(process.execPath, args, {
+    cwd: root,
+    env,
+    encoding: "utf8",
+    stdio: verbose ? "inherit" : "pipe",
+  });
   if (result.status !== 0) {
     const log = `${result.stdout ?? ""}${result.stderr ?? ""}`.trim().split("\n").slice(-60).join("\n");
     console.error(log);

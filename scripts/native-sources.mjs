@@ -27,7 +27,11 @@ function sources(folder) {
 if (process.argv.includes("--is-gcc")) {
   console.log(isGcc() ? "1" : "0");
 } else if (process.argv.includes("--runtime")) {
-  console.log(sources("native").filter((path) => !variantSources.some((name) => path.endsWith(`/${name}`))).join("\n"));
+  console.log(
+    sources("native")
+      .filter((path) => !variantSources.some((name) => path.endsWith(`/${name}`)))
+      .join("\n"),
+  );
 } else {
   console.log([...variantSources.map((name) => `native/${name}`), ...sources("native/kernels")].join("\n"));
 }

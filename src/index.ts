@@ -2,8 +2,9 @@
  * Plinth in one import. The same names are in the subpaths (`plinth/engine`, `plinth/data`, ...), which also hold what is
  * only of use to those who extend Plinth.
  */
-export { PlinthError } from "./base/index.ts";
+
 export * from "./adapt/index.ts";
+export { PlinthError } from "./base/index.ts";
 export * from "./data/index.ts";
 export * from "./engine/index.ts";
 // of two functions of this name, the op

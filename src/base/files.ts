@@ -67,8 +67,14 @@ export async function readJson(path: string): Promise<unknown> {
 }
 
 const writeFixes: Readonly<Record<string, readonly [problem: string, fix: string]>> = {
-  ENOSPC: ["the disk is full", "free some space and run the same command with --resume; what was saved before is intact"],
-  EDQUOT: ["the disk quota is used up", "free some space and run the same command again; what was saved before is intact"],
+  ENOSPC: [
+    "the disk is full",
+    "free some space and run the same command with --resume; what was saved before is intact",
+  ],
+  EDQUOT: [
+    "the disk quota is used up",
+    "free some space and run the same command again; what was saved before is intact",
+  ],
   EROFS: ["the file system is read-only", "choose another folder with --out"],
   EACCES: ["permission denied", "choose a folder that you may write to with --out"],
   EPERM: ["operation not permitted", "choose a folder that you may write to with --out"],
@@ -89,7 +95,8 @@ export function explainWriteError(error: unknown, path: PathLike): unknown {
 export function explainReadError(error: unknown, path: PathLike): unknown {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === "ENOENT") return new PlinthError(`${path}: no such file or folder`, "check the path", { cause: error });
-  if (code === "EISDIR") return new PlinthError(`${path}: is a folder, expected a file`, "name the file", { cause: error });
+  if (code === "EISDIR")
+    return new PlinthError(`${path}: is a folder, expected a file`, "name the file", { cause: error });
   if (code === "EACCES") return new PlinthError(`${path}: permission denied`, "make it readable", { cause: error });
   return error;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { nearestName, packageRoot, PlinthError } from "../base/index.ts";
+import { nearestName, PlinthError, packageRoot } from "../base/index.ts";
 import type { Command } from "./command.ts";
 import { createIo, type Streams } from "./io.ts";
 import { formatHelp, parseCommandLine } from "./parse.ts";

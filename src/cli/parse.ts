@@ -82,7 +82,9 @@ function checkValue(name: string, spec: OptionSpec, value: string): void {
   if (spec.type === "number" || spec.type === "integer") {
     const number = value.trim() === "" ? Number.NaN : Number(value);
     if (!Number.isFinite(number) || (spec.type === "integer" && !Number.isInteger(number))) {
-      throw new PlinthError(`--${name} expects ${spec.type === "integer" ? "a whole number" : "a number"}, got "${value}"`);
+      throw new PlinthError(
+        `--${name} expects ${spec.type === "integer" ? "a whole number" : "a number"}, got "${value}"`,
+      );
     }
   }
   if (spec.type === "boolean" && value !== "true" && value !== "false") {
@@ -115,7 +117,8 @@ function checkPositionals(command: Command, given: readonly string[], help: bool
 export function formatHelp(command: Command): string {
   const usage = (command.positionals ?? []).map((p) => (p.required ? p.name : `[${p.name}]`)).join(" ");
   const lines = [`plinth ${command.name}${usage === "" ? "" : ` ${usage}`} [flags]`, "", command.summary, ""];
-  for (const positional of command.positionals ?? []) lines.push(`  ${positional.name.padEnd(26)} ${positional.summary}`);
+  for (const positional of command.positionals ?? [])
+    lines.push(`  ${positional.name.padEnd(26)} ${positional.summary}`);
   if ((command.positionals ?? []).length > 0) lines.push("");
   for (const [name, spec] of Object.entries({ ...command.options, ...commonOptions })) {
     const value = spec.type === "boolean" ? "" : ` ${spec.choices?.join("|") ?? spec.type.toUpperCase()}`;

@@ -17,7 +17,18 @@ test("ticks are round, few and inside the range", () => {
 });
 
 test("a line chart draws every point at its place and escapes names", () => {
-  const chart = lineChart([{ name: "a<b", points: [[0, 0], [10, 2]] }], { title: "t", x: "step", y: "loss" });
+  const chart = lineChart(
+    [
+      {
+        name: "a<b",
+        points: [
+          [0, 0],
+          [10, 2],
+        ],
+      },
+    ],
+    { title: "t", x: "step", y: "loss" },
+  );
   assert.match(chart, /a&lt;b/);
   assert.doesNotMatch(chart, /a<b/);
   const path = /<path d="M([\d.]+),([\d.]+)L([\d.]+),([\d.]+)"/.exec(chart);

@@ -19,7 +19,17 @@ const command: Command = {
 };
 
 test("flags of every type are read", () => {
-  const args = parseCommandLine(command, ["x", "--from", "a", "--from=b", "--held-out", "0.1", "--resume", "--schedule", "wsd"]);
+  const args = parseCommandLine(command, [
+    "x",
+    "--from",
+    "a",
+    "--from=b",
+    "--held-out",
+    "0.1",
+    "--resume",
+    "--schedule",
+    "wsd",
+  ]);
   assert.deepEqual(args.positionals, ["x"]);
   assert.deepEqual(args.strings("from"), ["a", "b"]);
   assert.equal(args.number("held-out"), 0.1);
@@ -37,7 +47,11 @@ for (const [name, argv, message] of [
   ["missing value", ["--from"], /--from needs a value/],
   ["not a number", ["--from", "a", "--held-out", "x"], /--held-out expects a number, got "x"/],
   ["not whole", ["--from", "a", "--steps", "1.5"], /--steps expects a whole number, got "1.5"/],
-  ["wrong choice", ["--from", "a", "--schedule", "cosin"], /--schedule expects one of cosine, wsd, got "cosin"\. Fix: did you mean cosine\?/],
+  [
+    "wrong choice",
+    ["--from", "a", "--schedule", "cosin"],
+    /--schedule expects one of cosine, wsd, got "cosin"\. Fix: did you mean cosine\?/,
+  ],
   ["twice", ["--from", "a", "--steps", "1", "--steps", "2"], /--steps is given 2 times/],
   ["surplus argument", ["--from", "a", "x", "y"], /unexpected argument "y"/],
 ] as const) {

@@ -11,7 +11,9 @@ const readme = readFileSync(join(root, "README.md"), "utf8");
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { scripts: Record<string, string> };
 
 function blocks(language: string): string[] {
-  return [...readme.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)].filter((m) => m[1] === language).map((m) => m[2] as string);
+  return [...readme.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)]
+    .filter((m) => m[1] === language)
+    .map((m) => m[2] as string);
 }
 
 const commands = blocks("sh").flatMap((block) => block.split("\n").map((line) => line.replace(/#.*/, "").trim()));
@@ -55,7 +57,7 @@ describe("README", () => {
     const config = {
       extends: "../../tsconfig.json",
       compilerOptions: { rootDir: "../..", outDir: "out", declaration: false, declarationMap: false },
-      include: ["*.ts"],
+      include: ["*.ts", "../../src"],
     };
     writeFileSync(join(sources, "tsconfig.json"), JSON.stringify(config));
     const compiler = join(root, "node_modules", "typescript", "bin", "tsc");

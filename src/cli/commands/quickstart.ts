@@ -7,12 +7,19 @@ export const command: Command = {
   summary: "all of it on your own text: dataset, tokenizer, pretraining, two adaptations, evaluation, report",
   example: "plinth quickstart docs",
   positionals: [
-    { name: "FOLDER", required: false, summary: "folder of text (default: TypeScript and Markdown of the installed packages)" },
+    {
+      name: "FOLDER",
+      required: false,
+      summary: "folder of text (default: TypeScript and Markdown of the installed packages)",
+    },
   ],
   options: {
     out: { type: "string", summary: "folder for everything that is made (default: a new runs/quickstart-N)" },
     seed: { type: "integer", summary: "seed of the split, the weights and the order of the data", default: 0 },
-    steps: { type: "integer", summary: "pretraining steps (default: two minutes' worth on this machine, 1200 at most)" },
+    steps: {
+      type: "integer",
+      summary: "pretraining steps (default: two minutes' worth on this machine, 1200 at most)",
+    },
     resume: { type: "boolean", summary: "continue the newest unfinished run, or the one in --out" },
   },
   async run(args, io) {

@@ -87,7 +87,8 @@ export function ticks(low: number, high: number): number[] {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw) ?? 10 * power;
   const out: number[] = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-9); i++) out.push(Number((i * step).toPrecision(12)));
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-9); i++)
+    out.push(Number((i * step).toPrecision(12)));
   return out;
 }
 
@@ -103,7 +104,8 @@ function yAxis(y: Scale, label: string): string {
 
 function frame(x: Scale, y: Scale, labels: { readonly x: string; readonly y: string }): string {
   const marks = ticks(x.low, x.high).map(
-    (v) => `<text x="${round(x.at(v))}" y="${height - margin.bottom + 18}" text-anchor="middle">${formatTick(v)}</text>`,
+    (v) =>
+      `<text x="${round(x.at(v))}" y="${height - margin.bottom + 18}" text-anchor="middle">${formatTick(v)}</text>`,
   );
   const title = `<text x="${(margin.left + width - margin.right) / 2}" y="${height - 8}" text-anchor="middle">${escapeXml(labels.x)}</text>`;
   return yAxis(y, labels.y) + marks.join("") + title;

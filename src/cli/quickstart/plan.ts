@@ -5,7 +5,16 @@ import { PlinthError, readJson, writeJsonAtomic } from "../../base/index.ts";
 import { hostInfo, measureLimits } from "../../engine/index.ts";
 
 /** Licences whose terms allow training and redistribution with notice; the default filter on installed packages. */
-export const permissiveLicences = ["MIT", "Apache-2.0", "BSD-*", "ISC", "0BSD", "CC0-1.0", "Unlicense", "BlueOak-1.0.0"];
+export const permissiveLicences = [
+  "MIT",
+  "Apache-2.0",
+  "BSD-*",
+  "ISC",
+  "0BSD",
+  "CC0-1.0",
+  "Unlicense",
+  "BlueOak-1.0.0",
+];
 
 const planSchema = z.object({
   from: z.string(),
@@ -57,10 +66,14 @@ export async function openRun(options: {
   const file = join(folder, "plan.json");
   if (existsSync(file)) {
     if (!options.resume) {
-      throw new PlinthError(`${folder} already holds a quickstart`, "continue it with --resume, or choose another --out");
+      throw new PlinthError(
+        `${folder} already holds a quickstart`,
+        "continue it with --resume, or choose another --out",
+      );
     }
     const parsed = planSchema.safeParse(await readJson(file));
-    if (!parsed.success) throw new PlinthError(`${file}: ${parsed.error.issues[0]?.message}`, "start again in another --out");
+    if (!parsed.success)
+      throw new PlinthError(`${file}: ${parsed.error.issues[0]?.message}`, "start again in another --out");
     return { folder, plan: parsed.data };
   }
   if (options.resume) throw new PlinthError(`${folder} holds no quickstart to resume`, "leave out --resume");
@@ -77,7 +90,9 @@ const pattern = /^quickstart-(\d+)$/;
 
 function numbers(): number[] {
   if (!existsSync(runs)) return [];
-  return readdirSync(runs).flatMap((name) => pattern.exec(name)?.[1] ?? []).map(Number);
+  return readdirSync(runs)
+    .flatMap((name) => pattern.exec(name)?.[1] ?? [])
+    .map(Number);
 }
 
 function nextFree(): string {

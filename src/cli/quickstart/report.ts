@@ -128,7 +128,8 @@ ${sections.join("\n")}
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   if (rows.length === 0) return "";
-  const cells = (row: readonly string[], tag: string) => row.map((cell) => `<${tag}>${escapeXml(cell)}</${tag}>`).join("");
+  const cells = (row: readonly string[], tag: string) =>
+    row.map((cell) => `<${tag}>${escapeXml(cell)}</${tag}>`).join("");
   return `<table><thead><tr>${cells(head, "th")}</tr></thead><tbody>${rows.map((row) => `<tr>${cells(row, "td")}</tr>`).join("")}</tbody></table>`;
 }
 

@@ -10,9 +10,9 @@ import {
   heldOutBatches,
   openDataset,
   packedBatches,
+  Tokenizer,
   tokenDocuments,
   tokenizeDataset,
-  Tokenizer,
   trainBpe,
 } from "../../data/index.ts";
 import { type CompletionTask, evaluate } from "../../evaluate/index.ts";
@@ -21,7 +21,7 @@ import { countParameters, gpt2, initModel, loadModel, type Model } from "../../m
 import { pretrain, type TrainEvent } from "../../train/index.ts";
 import type { CommandIo } from "../command.ts";
 import type { Series } from "./chart.ts";
-import { openRun, type Plan, permissiveLicences, makePlan } from "./plan.ts";
+import { makePlan, openRun, type Plan, permissiveLicences } from "./plan.ts";
 import { type Curves, type QuickstartResult, reportHtml, type TaskResult } from "./report.ts";
 import { type Example, type QuickstartTask, quickstartTasks } from "./tasks.ts";
 
@@ -115,7 +115,10 @@ export async function quickstart(options: QuickstartOptions, io: CommandIo): Pro
 }
 
 function interrupted(folder: string): PlinthError {
-  return new PlinthError(`stopped; what was done is in ${folder}`, `continue with plinth quickstart --resume --out ${folder}`);
+  return new PlinthError(
+    `stopped; what was done is in ${folder}`,
+    `continue with plinth quickstart --resume --out ${folder}`,
+  );
 }
 
 interface Run {
@@ -223,7 +226,8 @@ function report(io: CommandIo, name: string): (event: TrainEvent) => void {
         `${name}: step ${step}, loss ${loss.toFixed(3)}, ${Math.round(tokensPerSecond)} tokens/s, ${Math.ceil(etaSeconds)} s left`,
       );
     }
-    if (event.kind === "heldOut") io.note(`  step ${event.step}: ${event.bitsPerByte.toFixed(3)} bits per byte held out`);
+    if (event.kind === "heldOut")
+      io.note(`  step ${event.step}: ${event.bitsPerByte.toFixed(3)} bits per byte held out`);
     if (event.kind === "note") io.note(`  ${event.text}`);
   };
 }
@@ -379,7 +383,10 @@ type MetricLine = { readonly step: number; readonly loss?: number; readonly bits
 
 async function metrics(folder: string): Promise<MetricLine[]> {
   const text = await readFile(join(folder, "metrics.jsonl"), "utf8");
-  return text.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as MetricLine);
+  return text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as MetricLine);
 }
 
 /** Mean training loss of a run in bits per token, at about a hundred places. */
