@@ -1,0 +1,39 @@
+import { PlinthError } from "../../base/index.ts";
+import type { Dataset } from "../../data/index.ts";
+import type { CompletionTask } from "../../evaluate/index.ts";
+import type { Example, QuickstartTask } from "./tasks.ts";
+
+const maxTaskDocuments = 2000;
+const maxTestDocuments = 120;
+
+export interface TaskExamples {
+  readonly train: readonly Example[];
+  readonly test: CompletionTask["items"];
+}
+
+/** Examples from the training documents to learn from, and from held-out documents to be tested on. */
+export async function makeExamples(task: QuickstartTask, dataset: Dataset): Promise<TaskExamples> {
+  const train: Example[] = [];
+  let documents = 0;
+  for await (const { text } of dataset.documents("train")) {
+    if (documents >= maxTaskDocuments) break;
+    const made = task.examples(text);
+    if (made.length > 0) documents++;
+    train.push(...made);
+  }
+  const test: CompletionTask["items"][number][] = [];
+  documents = 0;
+  for await (const { text, id } of dataset.documents("heldOut")) {
+    if (documents >= maxTestDocuments) break;
+    const made = task.examples(text);
+    if (made.length > 0) documents++;
+    test.push(...made.map((example, i) => ({ ...example, id: `${id}-${i}`, cluster: id })));
+  }
+  if (train.length === 0 || documents < 2) {
+    throw new PlinthError(
+      `the task "${task.name}" found ${train.length} lines to learn from and ${documents} held-out documents`,
+      "name a folder with more text: at least a few dozen files with lines of 24 characters or more",
+    );
+  }
+  return { train, test };
+}
