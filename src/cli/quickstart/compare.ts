@@ -1,4 +1,4 @@
-import type { Dataset } from "../../data/index.ts";
+import type { Dataset, Tokenizer } from "../../data/index.ts";
 import { type CompletionTask, evaluate } from "../../evaluate/index.ts";
 import { generateText } from "../../generate/index.ts";
 import type { Model } from "../../models/index.ts";
@@ -38,13 +38,17 @@ export async function compare(
 
 /** The base model goes on with the beginning of a held-out document. */
 export async function sampleBase(model: Model, dataset: Dataset) {
+  const options = { maxTokens: 120, temperature: 0.7, topP: 0.95, seed: 1 };
+  const tokenizer = model.tokenizer as Tokenizer;
   for await (const { text } of dataset.documents("heldOut")) {
     if (text.length < 400) continue;
-    const prompt = text.slice(0, text.lastIndexOf("\n", 200) + 1) || text.slice(0, 120);
-    const generation = await generateText(model, prompt, { maxTokens: 120, temperature: 0.7, topP: 0.95, seed: 1 });
+    const lines = text.slice(0, text.lastIndexOf("\n", 200) + 1) || text.slice(0, 120);
+    const ids = await tokenizer.encode(lines, { literal: true });
+    const prompt = await tokenizer.decode(ids.slice(0, Math.floor(model.config.contextLength / 2)));
+    const generation = await generateText(model, prompt, options);
     return { title: "base: a held-out document, continued", prompt, text: generation.text };
   }
-  const generation = await generateText(model, "The", { maxTokens: 120, temperature: 0.7, topP: 0.95, seed: 1 });
+  const generation = await generateText(model, "The", options);
   return { title: "base: a continuation", prompt: "The", text: generation.text };
 }
 

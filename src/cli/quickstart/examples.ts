@@ -1,5 +1,5 @@
 import { PlinthError } from "../../base/index.ts";
-import type { Dataset } from "../../data/index.ts";
+import type { Dataset, Tokenizer } from "../../data/index.ts";
 import type { CompletionTask } from "../../evaluate/index.ts";
 import type { Example, QuickstartTask } from "./tasks.ts";
 
@@ -11,13 +11,17 @@ export interface TaskExamples {
   readonly test: CompletionTask["items"];
 }
 
-/** Examples from the training documents to learn from, and from held-out documents to be tested on. */
-export async function makeExamples(task: QuickstartTask, dataset: Dataset): Promise<TaskExamples> {
+/** Examples from the training documents to learn from, and from held-out documents to be tested on; only what fits the context. */
+export async function makeExamples(
+  task: QuickstartTask,
+  dataset: Dataset,
+  room: { readonly tokenizer: Tokenizer; readonly context: number },
+): Promise<TaskExamples> {
   const train: Example[] = [];
   let documents = 0;
   for await (const { text } of dataset.documents("train")) {
     if (documents >= maxTaskDocuments) break;
-    const made = task.examples(text);
+    const made = await fitting(task.examples(text), room);
     if (made.length > 0) documents++;
     train.push(...made);
   }
@@ -25,7 +29,7 @@ export async function makeExamples(task: QuickstartTask, dataset: Dataset): Prom
   documents = 0;
   for await (const { text, id } of dataset.documents("heldOut")) {
     if (documents >= maxTestDocuments) break;
-    const made = task.examples(text);
+    const made = await fitting(task.examples(text), room);
     if (made.length > 0) documents++;
     test.push(...made.map((example, i) => ({ ...example, id: `${id}-${i}`, cluster: id })));
   }
@@ -36,4 +40,13 @@ export async function makeExamples(task: QuickstartTask, dataset: Dataset): Prom
     );
   }
   return { train, test };
+}
+
+async function fitting(
+  examples: readonly Example[],
+  room: { readonly tokenizer: Tokenizer; readonly context: number },
+) {
+  const encoded = await room.tokenizer.encodeBatch(examples.map(({ prompt, completion }) => prompt + completion));
+  // two tokens more: the beginning and the end of a text
+  return examples.filter((_, i) => (encoded[i] as Int32Array).length + 2 <= room.context);
 }

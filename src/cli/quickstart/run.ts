@@ -47,7 +47,9 @@ export async function quickstart(options: QuickstartOptions, io: CommandIo): Pro
     const tokenizer = await timed("tokenizer", () => makeTokenizer(run, dataset));
     const { bytesPerToken } = await compression(tokenizer, [dataset], { split: "heldOut", maxBytes: 2 ** 18 });
     const base = await timed("pretrain", () => pretrainBase(run, dataset, tokenizer));
-    const examples = await Promise.all(quickstartTasks.map((task) => makeExamples(task, dataset)));
+    const examples = await Promise.all(
+      quickstartTasks.map((task) => makeExamples(task, dataset, { tokenizer, context: plan.context })),
+    );
     const tasks: TaskResult[] = [];
     const samples: QuickstartResult["samples"][number][] = [await sampleBase(base.model, dataset)];
     const adaptation: Series[] = [];
