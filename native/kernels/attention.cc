@@ -11,8 +11,8 @@ namespace {
 using namespace attention;
 using namespace simd;
 
-// Queries that share one packing of the keys. Changes no bits.
-constexpr int64_t kQueryBlock = 126;
+// About how many queries share one packing of the keys. Changes no bits.
+constexpr int64_t kQueryBlock = 128;
 
 struct Work {
   float *query, *result, *top, *total, *keysT, *values, *scores;
@@ -145,13 +145,16 @@ void attentionForward(const KernelArgs& args) {
   require(args.nIn >= 3 && args.nOut == 2, "attention: expected q, k, v and two outputs");
   const Problem p("attention", args, 3);
   if (p.B * p.T * p.H == 0) return;
-  const int64_t blocks = (p.rows() + kQueryBlock - 1) / kQueryBlock;
+  // Even blocks of whole tiles.
+  const int64_t wanted = (p.rows() + kQueryBlock - 1) / kQueryBlock;
+  const int64_t size = ((p.rows() + wanted - 1) / wanted + kTileRows - 1) / kTileRows * kTileRows;
+  const int64_t blocks = (p.rows() + size - 1) / size;
   args.pool.parallelFor(p.B * p.G * blocks, [&](int64_t task) {
     // Late queries see more keys: they go first, so that the threads end together.
     const int64_t block = blocks - 1 - task / (p.B * p.G);
     const int64_t b = task / p.G % p.B, g = task % p.G;
-    const int64_t first = block * kQueryBlock;
-    attendBlock(p, args, b, g, first, std::min(kQueryBlock, p.rows() - first));
+    const int64_t first = block * size;
+    attendBlock(p, args, b, g, first, std::min(size, p.rows() - first));
   });
 }
 
