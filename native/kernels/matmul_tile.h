@@ -79,16 +79,12 @@ void tile(int64_t kc, const float* PLINTH_RESTRICT a, const float* PLINTH_RESTRI
   }
   PLINTH_UNROLL
   for (int i = 0; i < MR; i++) {
-    if (i >= rows) return;
     PLINTH_UNROLL
     for (int j = 0; j < NV; j++) {
       const int n = columns - j * kLanes;
-      if (n <= 0) continue;
-      float* to = c + i * strideC + j * kLanes;
-      if (n >= kLanes) {
-        simd::store(to, add ? simd::load(to) + sum[i][j] : sum[i][j]);
-      } else {
-        simd::storePartial(to, add ? simd::loadPartial(to, n) + sum[i][j] : sum[i][j], n);
+      if (i < rows && n > 0) {
+        float* to = c + i * strideC + j * kLanes;
+        simd::storeUpTo(to, add ? simd::loadUpTo(to, n) + sum[i][j] : sum[i][j], n);
       }
     }
   }
