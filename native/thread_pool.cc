@@ -61,9 +61,9 @@ constexpr uint64_t kLeft = 0xffffffffu;
 
 void lowerThreadPriority() {
 #if defined(__linux__)
-  // On Linux a nice value belongs to a thread. Half-way down: the event loop runs when it wants to, while other
-  // programs of normal priority do not stop training.
-  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 10);
+  // On Linux a nice value belongs to a thread. A little down is enough for the event loop to run as soon as it wants to;
+  // further down, any other busy program would bring training to a halt.
+  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 5);
 #elif defined(__APPLE__)
   pthread_set_qos_class_self_np(QOS_CLASS_UTILITY, 0);
 #elif defined(_WIN32)

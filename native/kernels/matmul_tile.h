@@ -56,7 +56,7 @@ void tile(int64_t kc, const float* PLINTH_RESTRICT a, const float* PLINTH_RESTRI
     F32 column[NV];
     PLINTH_UNROLL
     for (int j = 0; j < NV; j++) column[j] = simd::load(b + j * kLanes);
-    PLINTH_PREFETCH(b + 8 * NV * kLanes);
+    for (int j = 0; j < NV; j++) PLINTH_PREFETCH(b + (8 * NV + j) * kLanes);
     PLINTH_UNROLL
     for (int i = 0; i < MR; i++) {
       const F32 row = simd::splat(a[i]);
