@@ -3,7 +3,8 @@
 //   F32, I32, Mask, kLanes
 //   zero splat load loadPartial store storePartial      (partial: the first n lanes; others read as 0 and are not written)
 //   splatInt loadInt loadIntPartial storeInt storeIntPartial
-//   + - * / fma(a,b,c)=a*b+c fnma(a,b,c)=c-a*b min max sqrt floor roundNearest(ties to even) scalePow2(a,n)=a*2^n
+//   + - * / fma(a,b,c)=a*b+c fnma(a,b,c)=c-a*b (one rounding, but two on SSE2) min max sqrt floor
+//   roundNearest(ties to even) scalePow2(a,n)=a*2^n
 //   + - * multiplyHigh (unsigned) & | ^ shiftLeft<n> shiftRight<n> (arithmetic) shiftRightLogical<n>  on I32
 //   bitsOf floatOf (reinterpret) toFloat truncate (convert)
 //   less lessEqual equal notEqual greater & | ! any select(mask, ifTrue, ifFalse)
