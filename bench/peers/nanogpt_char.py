@@ -2,7 +2,7 @@
 recipes/char-shakespeare.yaml trains (biases, tied head, no dropout), the same data, batches of the same shape and the
 same schedule; fused AdamW and fused attention, without torch.compile, as nanoGPT runs it on a CPU.
 
-    python bench/peers/nanogpt_char.py input.txt [--steps 2000] [--threads 2] [--seed 1337]
+    python bench/peers/nanogpt_char.py input.txt [--steps 2000] [--threads 2] [--lr 2e-3] [--seed 1337]
 
 Prints one JSON line: {"version", "parameters", "seconds" of training, "loss", "heldOutLoss" over the whole last tenth}.
 """
@@ -18,7 +18,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH = 4, 4, 128, 64, 12
-LR, MIN_LR, WARMUP, DECAY, BETAS, CLIP = 1e-3, 1e-4, 100, 0.1, (0.9, 0.99), 1.0
+WARMUP, DECAY, BETAS, CLIP = 100, 0.1, (0.9, 0.99), 1.0
 
 
 class Block(nn.Module):
@@ -76,6 +76,7 @@ def main():
     parser.add_argument("text")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--lr", type=float, default=2e-3, help="peak; the schedule ends at a tenth of it")
     parser.add_argument("--seed", type=int, default=1337)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -90,13 +91,13 @@ def main():
         {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": DECAY},
         {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=LR, betas=BETAS, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=BETAS, fused=True)
     started = time.perf_counter()
     for step in range(args.steps):
         if step < WARMUP:
-            lr = LR * (step + 1) / (WARMUP + 1)
+            lr = args.lr * (step + 1) / (WARMUP + 1)
         else:
-            lr = MIN_LR + 0.5 * (LR - MIN_LR) * (1 + math.cos(math.pi * (step - WARMUP) / (args.steps - 1 - WARMUP)))
+            lr = 0.1 * args.lr + 0.45 * args.lr * (1 + math.cos(math.pi * (step - WARMUP) / (args.steps - 1 - WARMUP)))
         for group in optimizer.param_groups:
             group["lr"] = lr
         starts = torch.randint(len(train) - CONTEXT, (BATCH,))
