@@ -127,7 +127,7 @@ constexpr int kLanes = 16, kChains = 20;
 inline Lanes fill(float x) { return _mm512_set1_ps(x); }
 inline Lanes multiplyAdd(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a, b, c); }
 inline float first(Lanes a) { return _mm512_cvtss_f32(a); }
-#elif defined(__AVX2__) && defined(__FMA__)
+#elif defined(__AVX2__)
 using Lanes = __m256;
 constexpr int kLanes = 8, kChains = 12;
 inline Lanes fill(float x) { return _mm256_set1_ps(x); }

@@ -32,6 +32,8 @@ constexpr int64_t kThinRows = 4 * kMr;
 // Work of one task in multiply-adds, when there is enough for all: some 50 microseconds.
 constexpr int64_t kTaskWork = int64_t{1} << 22;
 constexpr int64_t kPackWork = int64_t{1} << 15;
+// Enough that no thread waits long for the last task of another.
+constexpr int64_t kTasksPerThread = 16;
 
 // c[panels of a, panels of b] (+)= packed a x packed b.
 void multiplyPanels(const Panels& a, const Panels& b, int64_t aFrom, int64_t aTo, int64_t bFrom, int64_t bTo, int64_t kc,
@@ -56,8 +58,8 @@ Grid planGrid(int64_t aPanels, int64_t bPanels, int64_t kc, int threads) {
   const int64_t tileWork = static_cast<int64_t>(kMr) * kNr * kc;
   const int64_t tiles = aPanels * bPanels;
   int64_t perTask = std::max<int64_t>(1, kTaskWork / tileWork);
-  perTask = std::min(perTask, std::max<int64_t>(1, tiles / (int64_t{4} * threads)));
-  perTask = std::max(perTask, std::max<int64_t>(1, (int64_t{1} << 18) / tileWork));
+  perTask = std::min(perTask, std::max<int64_t>(1, tiles / (kTasksPerThread * threads)));
+  perTask = std::max(perTask, kTaskWork / 8 / tileWork);
   Grid grid;
   grid.aStep = std::min<int64_t>(aPanels, 8);
   grid.bStep = std::min(bPanels, std::max<int64_t>(1, perTask / grid.aStep));
@@ -101,7 +103,7 @@ void multiplyThin(const Product& p, ThreadPool& pool) {
   const int64_t kcMax = std::min(p.K, kBlockK);
   const int64_t aFloats = aPanels * panelFloats(kMr, kcMax), bFloats = panelFloats(kNr, kcMax);
   float* packedA = static_cast<float*>(ThreadPool::scratch(blocks * aFloats * 4, 1));
-  const auto panelsOfA = [&](int64_t block) { 
+  const auto panelsOfA = [&](int64_t block) {
     return Panels{packedA + block * aFloats, p.M, height, heightFor, panelFloats(kMr, kcMax)};
   };
   for (int64_t block = 0; block < blocks; block++) {
@@ -123,11 +125,47 @@ void multiplyThin(const Product& p, ThreadPool& pool) {
   });
 }
 
+// Few panels of b: all of it is packed first, then each task packs the rows that it alone uses.
+bool isTall(const Product& p) {
+  const int64_t bPanels = ceilDiv(p.N, kNr);
+  return p.a.kStride == 1 && bPanels <= 16 && bPanels * panelFloats(kNr, p.K) <= kPieceN * kBlockK * 5 / 4;
+}
+
+void multiplyTall(const Product& p, ThreadPool& pool) {
+  const int64_t aPanels = ceilDiv(p.M, kMr), bPanels = ceilDiv(p.N, kNr), blocks = ceilDiv(p.K, kBlockK);
+  const int64_t kcMax = std::min(p.K, kBlockK);
+  const int64_t aFloats = panelFloats(kMr, kcMax), bFloats = panelFloats(kNr, kcMax);
+  float* packedB = static_cast<float*>(ThreadPool::scratch(blocks * bPanels * bFloats * 4, 0));
+  const auto panelsOfB = [&](int64_t block) {
+    return Panels{packedB + block * bPanels * bFloats, p.N, kNr, widthFor, bFloats};
+  };
+  const auto terms = [&](int64_t block) { return std::min(p.K - block * kBlockK, kBlockK); };
+  const int64_t packs = PackTasks(p.b, panelsOfB(0), kcMax).count;  // the last block may have fewer
+  pool.parallelFor(blocks * packs, [&](int64_t task) {
+    const int64_t block = task / packs;
+    const Panels b = panelsOfB(block);
+    const PackTasks tasks(p.b, b, terms(block));
+    if (task % packs < tasks.count) tasks.run(task % packs, 0, block * kBlockK);
+  });
+  const int64_t most = std::clamp<int64_t>(4 * kTaskWork / (kMr * kNr * bPanels * p.K), 1, 8);
+  const int64_t group = std::clamp<int64_t>(aPanels / (kTasksPerThread * pool.threads()), 1, most);
+  pool.parallelRange(aPanels, group, [&](int64_t begin, int64_t end) {
+    float* packedA = static_cast<float*>(ThreadPool::scratch(group * aFloats * 4, 2));
+    const Panels a{packedA, std::min(p.M, end * kMr) - begin * kMr, kMr, heightFor, aFloats};
+    for (int64_t block = 0; block < blocks; block++) {
+      packPanels(p.a, begin * kMr, a, 0, a.count(), block * kBlockK, 0, terms(block));
+      multiplyPanels(a, panelsOfB(block), 0, a.count(), 0, bPanels, terms(block), p.c + begin * kMr * p.strideC, p.strideC,
+                     block > 0);
+    }
+  });
+}
+
 void multiply(const Product& p, ThreadPool& pool) {
   if (p.M == 0 || p.N == 0) return;
   if (p.K == 0) return zeroRows(p);
   if (p.M <= kFewRows && (p.b.lineStride == 1 || p.b.kStride == 1)) return multiplyFewRows(p, pool);
   if (p.M <= kThinRows) return multiplyThin(p, pool);
+  if (isTall(p)) return multiplyTall(p, pool);
   const int64_t kcMax = std::min(p.K, kBlockK);
   const int64_t aLines = std::min(p.M, kPieceM), bLines = std::min(p.N, kPieceN);
   const int64_t aFloats = ceilDiv(aLines, kMr) * panelFloats(kMr, kcMax);
@@ -183,6 +221,9 @@ static void matmulKernel(const KernelArgs& args) {
             {static_cast<const char*>(a.data), a.dtype, a.strides[r - 2], a.strides[r - 1]},
             {static_cast<const char*>(b.data), b.dtype, b.strides[r - 1], b.strides[r - 2]},
             c.as<float>(), c.shape[r - 1]};
+  // The stride of a single line means nothing; do not take it for contiguous lines.
+  if (p.M == 1) p.a.lineStride = 0;
+  if (p.N == 1) p.b.lineStride = 0;
   Batch batch;
   for (int i = r - 3; i >= 0; i--) {
     const int64_t n = c.shape[i];
