@@ -73,7 +73,8 @@ export async function benchMatmul(options: MatmulBenchOptions = {}): Promise<rea
       ratios.push(value / limit);
       const row = { name: `matmul ${describe(shape)}`, value, unit: "GFLOP/s" };
       const target = group === "cubes" && shape.n === 1024 ? { target: 0.7 } : {};
-      if (group === "cubes") rows.push({ ...row, peer: "measured limit", peerValue: limit, ratio: value / limit, ...target });
+      if (group === "cubes")
+        rows.push({ ...row, peer: "measured limit", peerValue: limit, ratio: value / limit, ...target });
       for (const [i, peer] of peers.entries()) {
         const theirs = peer.process === undefined ? undefined : rate(times[i + 1] as number[]);
         if (theirs !== undefined) rows.push({ ...row, peer: peer.name, peerValue: theirs, ratio: value / theirs });
@@ -81,7 +82,14 @@ export async function benchMatmul(options: MatmulBenchOptions = {}): Promise<rea
     }
     const mean = Math.exp(ratios.reduce((sum, x) => sum + Math.log(x), 0) / ratios.length);
     if (!group.startsWith("decoding")) {
-      rows.push({ name: `${group}, geometric mean`, value: mean * limit, unit: "GFLOP/s", peer: "measured limit", peerValue: limit, ratio: mean });
+      rows.push({
+        name: `${group}, geometric mean`,
+        value: mean * limit,
+        unit: "GFLOP/s",
+        peer: "measured limit",
+        peerValue: limit,
+        ratio: mean,
+      });
     }
   }
   for (const peer of peers) {
@@ -152,7 +160,10 @@ async function race(shape: Shape, peers: readonly Side[], rounds: number, turnSe
   }
   // Absent peers keep their place.
   let next = 1;
-  return [times[0] as number[], ...peers.map((peer) => (peer.process === undefined ? [] : (times[next++] as number[])))];
+  return [
+    times[0] as number[],
+    ...peers.map((peer) => (peer.process === undefined ? [] : (times[next++] as number[]))),
+  ];
 }
 
 const maxRepeats = 500;

@@ -1,6 +1,16 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,12 +30,16 @@ after(() => {
 function smallPackage(): string {
   const folder = mkdtempSync(join(tmpdir(), "plinth-build-"));
   folders.push(folder);
-  for (const name of ["scripts", "binding.gyp", "package.json"]) cpSync(join(root, name), join(folder, name), { recursive: true });
+  for (const name of ["scripts", "binding.gyp", "package.json"])
+    cpSync(join(root, name), join(folder, name), { recursive: true });
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
   mkdirSync(join(folder, "native", "kernels"), { recursive: true });
   copyFileSync(join(root, "native", "variant.gypi"), join(folder, "native", "variant.gypi"));
   const native = (name: string, text: string): void => writeFileSync(join(folder, "native", name), text);
-  native("kernels/one.cc", "#include <stdexcept>\nint one() { try { throw std::runtime_error(\"x\"); } catch (const std::exception&) { return 1; } }\n");
+  native(
+    "kernels/one.cc",
+    '#include <stdexcept>\nint one() { try { throw std::runtime_error("x"); } catch (const std::exception&) { return 1; } }\n',
+  );
   native("cpu.cc", "int two() { return 2; }\n");
   native("memory.cc", "int three() { return 3; }\n");
   native(
@@ -53,7 +67,10 @@ interface BuildOptions {
   readonly node?: string;
 }
 
-function build(folder: string, { args = [], env = {}, node = process.execPath }: BuildOptions = {}): { status: number | null; output: string } {
+function build(
+  folder: string,
+  { args = [], env = {}, node = process.execPath }: BuildOptions = {},
+): { status: number | null; output: string } {
   const inherited = { ...process.env };
   delete inherited["PLINTH_SKIP_NATIVE"];
   const result = spawnSync(node, [join(folder, "scripts", "build-native.mjs"), ...args], {
@@ -74,7 +91,10 @@ describe("building the native engine", () => {
   test("without a compiler: one line that says what to install, and success", () => {
     const { status, output } = build(smallPackage(), { env: noTools });
     assert.equal(status, 0);
-    assert.match(output, /^plinth: no native engine: a C\+\+20 compiler and make and python3 .*not found, and no prebuilt for .*Fix: .*npm rebuild plinth\.\n$/);
+    assert.match(
+      output,
+      /^plinth: no native engine: a C\+\+20 compiler and make and python3 .*not found, and no prebuilt for .*Fix: .*npm rebuild plinth\.\n$/,
+    );
     assert.equal(output.trim().split("\n").length, 1);
   });
 
@@ -112,7 +132,9 @@ describe("building the native engine", () => {
     assert.equal(status, 0, output);
     assert.match(output, /plinth: built .*plinth-/);
     assert.ok(existsSync(join(folder, "build", "node-headers", "include", "node", "node_api.h")));
-    const addon = createRequire(import.meta.url)(join(folder, "build", "Release", `plinth-${plainest}.node`)) as { isa(): number };
+    const addon = createRequire(import.meta.url)(join(folder, "build", "Release", `plinth-${plainest}.node`)) as {
+      isa(): number;
+    };
     assert.equal(addon.isa(), 6);
     const again = build(folder, { node });
     assert.equal(again.status, 0, again.output);
@@ -130,7 +152,9 @@ describe("building the native engine", () => {
 
   test("a kernel is a file: every one is compiled into each variant", () => {
     const list = (flag: string): string[] =>
-      spawnSync(process.execPath, [join(root, "scripts", "native-sources.mjs"), flag], { encoding: "utf8" }).stdout.trim().split("\n");
+      spawnSync(process.execPath, [join(root, "scripts", "native-sources.mjs"), flag], { encoding: "utf8" })
+        .stdout.trim()
+        .split("\n");
     const variant = list("--variant");
     const shared = list("--runtime");
     for (const name of readdirSync(join(root, "native", "kernels")).filter((file) => file.endsWith(".cc"))) {

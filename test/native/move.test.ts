@@ -2,7 +2,18 @@ import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import type { DType } from "../../src/engine/ir/dtype.ts";
 import { rowMajorStrides, type Shape, sizeOf } from "../../src/engine/ir/shape.ts";
-import { addons, bfloat16, dot, forEachIndex, fromBfloat16, fromFloat16, generator, runKernel, type Value, value } from "./addon.ts";
+import {
+  addons,
+  bfloat16,
+  dot,
+  forEachIndex,
+  fromBfloat16,
+  fromFloat16,
+  generator,
+  runKernel,
+  type Value,
+  value,
+} from "./addon.ts";
 
 const dtypes: readonly DType[] = ["float32", "bfloat16", "float16", "int32", "bool"];
 
@@ -58,7 +69,11 @@ function randomValue(dtype: DType, shape: Shape, seed: number): Value {
 
 function transposed(v: Value, permutation: readonly number[]): Value {
   const strides = rowMajorStrides(v.shape);
-  return { ...v, shape: permutation.map((i) => v.shape[i] as number), strides: permutation.map((i) => strides[i] as number) };
+  return {
+    ...v,
+    shape: permutation.map((i) => v.shape[i] as number),
+    strides: permutation.map((i) => strides[i] as number),
+  };
 }
 
 function expectedCopy(v: Value, to: DType): number[] {
@@ -91,28 +106,74 @@ for (const addon of addons()) {
           ];
           for (const v of values) {
             const [out] = await runKernel(addon, "copy", [v], [{ dtype: to, shape: v.shape }]);
-            assert.deepEqual(Array.from(out as Float32Array), expectedCopy(v, to), `${from} to ${to}, [${v.shape}], strides ${v.strides}`);
+            assert.deepEqual(
+              Array.from(out as Float32Array),
+              expectedCopy(v, to),
+              `${from} to ${to}, [${v.shape}], strides ${v.strides}`,
+            );
           }
         }
       }
     });
 
     test("narrow floats: every pattern widens, halfway cases round to even", async () => {
-      const patterns = value("float16", [65536], Array.from({ length: 65536 }, (_, i) => i));
+      const patterns = value(
+        "float16",
+        [65536],
+        Array.from({ length: 65536 }, (_, i) => i),
+      );
       const [wide] = await runKernel(addon, "copy", [patterns], [{ dtype: "float32", shape: [65536] }]);
-      (wide as Float32Array).forEach((x, i) => assert.ok(Object.is(x, fromFloat16(i)), `pattern ${i} gave ${x}`));
-      const [back] = await runKernel(addon, "copy", [value("float32", [65536], wide as Float32Array)], [{ dtype: "float16", shape: [65536] }]);
+      for (const [i, x] of (wide as Float32Array).entries()) {
+        assert.ok(Object.is(x, fromFloat16(i)), `pattern ${i} gave ${x}`);
+      }
+      const [back] = await runKernel(
+        addon,
+        "copy",
+        [value("float32", [65536], wide as Float32Array)],
+        [{ dtype: "float16", shape: [65536] }],
+      );
       (back as Uint16Array).forEach((x, i) => {
         if ((i & 0x7fff) <= 0x7c00) assert.equal(x, i, `pattern ${i}`);
         else assert.ok((x & 0x7fff) > 0x7c00, `NaN ${i} became ${x}`);
       });
-      const hard = [1.00048828125, 1.0014648437, 65504, 65519.99, 65520, 1e9, -65520, 2 ** -24, 2 ** -25, 2 ** -25 * 1.0001, 3 * 2 ** -25, 6.1e-5, 0, -0];
+      const hard = [
+        1.00048828125,
+        1.0014648437,
+        65504,
+        65519.99,
+        65520,
+        1e9,
+        -65520,
+        2 ** -24,
+        2 ** -25,
+        2 ** -25 * 1.0001,
+        3 * 2 ** -25,
+        6.1e-5,
+        0,
+        -0,
+      ];
       for (const repeat of [1, 5]) {
         const xs = Array.from({ length: repeat }, () => hard).flat();
-        const [halves] = await runKernel(addon, "copy", [value("float32", [xs.length], xs)], [{ dtype: "float16", shape: [xs.length] }]);
-        assert.deepEqual([...(halves as Uint16Array)], xs.map((x) => float16(Math.fround(x))));
-        const [brains] = await runKernel(addon, "copy", [value("float32", [xs.length], xs)], [{ dtype: "bfloat16", shape: [xs.length] }]);
-        assert.deepEqual([...(brains as Uint16Array)], xs.map((x) => bfloat16(x)));
+        const [halves] = await runKernel(
+          addon,
+          "copy",
+          [value("float32", [xs.length], xs)],
+          [{ dtype: "float16", shape: [xs.length] }],
+        );
+        assert.deepEqual(
+          [...(halves as Uint16Array)],
+          xs.map((x) => float16(Math.fround(x))),
+        );
+        const [brains] = await runKernel(
+          addon,
+          "copy",
+          [value("float32", [xs.length], xs)],
+          [{ dtype: "bfloat16", shape: [xs.length] }],
+        );
+        assert.deepEqual(
+          [...(brains as Uint16Array)],
+          xs.map((x) => bfloat16(x)),
+        );
       }
     });
 
@@ -141,7 +202,12 @@ for (const addon of addons()) {
           const expected: number[] = [];
           forEachIndex(shape, (index) => {
             let at = index[axis] as number;
-            const part = parts.find((v) => (at < (v.shape[axis] as number) ? true : ((at -= v.shape[axis] as number), false))) as Value;
+            const part = parts.find((v) => {
+              const size = v.shape[axis] as number;
+              if (at < size) return true;
+              at -= size;
+              return false;
+            }) as Value;
             const inside = index.map((n, i) => (i === axis ? at : n));
             expected.push(part.data[dot(inside, part.strides ?? rowMajorStrides(part.shape))] as number);
           });
@@ -153,10 +219,26 @@ for (const addon of addons()) {
     test("pad puts zeros around", async () => {
       for (const dtype of dtypes) {
         for (const [inner, low, shape] of [
-          [[3, 4], [1, 2], [5, 9]],
-          [[2, 3, 4], [0, 0, 0], [2, 3, 4]],
-          [[2, 3, 4], [1, 0, 3], [4, 3, 8]],
-          [[0, 3], [2, 0], [2, 3]],
+          [
+            [3, 4],
+            [1, 2],
+            [5, 9],
+          ],
+          [
+            [2, 3, 4],
+            [0, 0, 0],
+            [2, 3, 4],
+          ],
+          [
+            [2, 3, 4],
+            [1, 0, 3],
+            [4, 3, 8],
+          ],
+          [
+            [0, 3],
+            [2, 0],
+            [2, 3],
+          ],
           [[], [], []],
         ] as const) {
           const v = randomValue(dtype, inner, 3);

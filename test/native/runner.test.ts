@@ -14,7 +14,12 @@ const execute = promisify(execFile);
 const addon = addons().at(-1) as ReturnType<typeof addons>[number];
 const path = addonPath(addon.isa());
 
-function f32(shape: Shape, storage: number, byteOffset = 0, index = 0): ProgramSpec["instructions"][number]["inputs"][number] {
+function f32(
+  shape: Shape,
+  storage: number,
+  byteOffset = 0,
+  index = 0,
+): ProgramSpec["instructions"][number]["inputs"][number] {
   return { storage, index, byteOffset, dtype: 0, shape, strides: rowMajorStrides(shape) };
 }
 
@@ -44,8 +49,18 @@ function chain(): ProgramSpec {
 /** A program that multiplies [n,n] matrices `times` times. */
 function busy(n: number, times: number): ProgramSpec {
   const one = { dtype: "float32", shape: [n, n] } as const;
-  const spec = specOf("matmul", [{ ...one, data: new Float32Array(n * n) }, { ...one, data: new Float32Array(n * n) }], [one]);
-  return { ...spec, instructions: Array.from({ length: times }, () => spec.instructions[0] as ProgramSpec["instructions"][number]) };
+  const spec = specOf(
+    "matmul",
+    [
+      { ...one, data: new Float32Array(n * n) },
+      { ...one, data: new Float32Array(n * n) },
+    ],
+    [one],
+  );
+  return {
+    ...spec,
+    instructions: Array.from({ length: times }, () => spec.instructions[0] as ProgramSpec["instructions"][number]),
+  };
 }
 
 describe("programs", () => {
@@ -62,7 +77,7 @@ describe("programs", () => {
     const program = addon.createProgram(chain());
     const outs = Array.from({ length: 50 }, () => new Float32Array(5));
     await Promise.all(outs.map((out, i) => addon.run(program, [Float32Array.of(i, i, i)], [out])));
-    outs.forEach((out, i) => assert.deepEqual([...out], [i, i, i, 7, 8]));
+    for (const [i, out] of outs.entries()) assert.deepEqual([...out], [i, i, i, 7, 8]);
   });
 
   test("report times by instruction while profiled", async () => {
@@ -92,52 +107,52 @@ describe("programs", () => {
 });
 
 describe("createProgram", () => {
-  const edit = (change: (spec: ReturnType<typeof chain>, first: Record<string, unknown>) => object): ProgramSpec => {
+  type Step = ProgramSpec["instructions"][number];
+  /** One copy from the input to the arena, with changes. */
+  const edit = (changes: Partial<Step>): ProgramSpec => {
     const spec = chain();
-    const first = { ...spec.instructions[0] } as Record<string, unknown>;
-    const changed = change(spec, first);
-    return { ...spec, instructions: [first as unknown as ProgramSpec["instructions"][number]], ...changed };
+    return { ...spec, instructions: [{ ...(spec.instructions[0] as Step), ...changes }] };
   };
   const cases: readonly (readonly [string, ProgramSpec, RegExp])[] = [
-    ["an unknown kernel", edit((_, first) => ((first["kernel"] = "frobnicate"), {})), /createProgram: first \(frobnicate\): no kernel of this name. Fix:/],
+    [
+      "an unknown kernel",
+      edit({ kernel: "frobnicate" }),
+      /createProgram: first \(frobnicate\): no kernel of this name. Fix:/,
+    ],
     [
       "an operand beyond its storage",
-      edit((_, first) => ((first["inputs"] = [f32([4], storageCode.input)]), {})),
+      edit({ inputs: [f32([4], storageCode.input)] }),
       /first \(copy\): input 0 reaches bytes 0 to 16 of input 0, which has 12/,
     ],
     [
       "an operand before its storage",
-      edit((_, first) => ((first["outputs"] = [f32([3], storageCode.arena, -4)]), {})),
+      edit({ outputs: [f32([3], storageCode.arena, -4)] }),
       /output 0 reaches bytes -4 to 8 of arena 0, which has 128/,
     ],
     [
       "strides that lead outside",
-      edit((_, first) => ((first["inputs"] = [{ ...f32([2], storageCode.input), strides: [3] }]), {})),
+      edit({ inputs: [{ ...f32([2], storageCode.input), strides: [3] }] }),
       /input 0 reaches bytes 0 to 16 of input 0/,
     ],
     [
       "an input that is not there",
-      edit((_, first) => ((first["inputs"] = [f32([3], storageCode.input, 0, 1)]), {})),
+      edit({ inputs: [f32([3], storageCode.input, 0, 1)] }),
       /input 0 refers to input 1, but there are 1/,
     ],
-    [
-      "nine axes",
-      edit((_, first) => ((first["inputs"] = [f32([1, 1, 1, 1, 1, 1, 1, 1, 3], storageCode.input)]), {})),
-      /at most 8 axes, got 9/,
-    ],
+    ["nine axes", edit({ inputs: [f32([1, 1, 1, 1, 1, 1, 1, 1, 3], storageCode.input)] }), /at most 8 axes, got 9/],
     [
       "a workspace outside the arena",
-      edit((_, first) => ((first["workspaceBytes"] = 128), {})),
+      edit({ workspaceBytes: 128 }),
       /workspace \[64, \+128\) is misaligned or outside the arena of 128 bytes/,
     ],
     [
       "an output that is not row-major",
-      edit((_, first) => ((first["outputs"] = [{ ...f32([3], storageCode.arena), strides: [2] }]), {})),
+      edit({ outputs: [{ ...f32([3], storageCode.arena), strides: [2] }] }),
       /output 0 is not row-major/,
     ],
     [
       "an element type that does not exist",
-      edit((_, first) => ((first["inputs"] = [{ ...f32([3], storageCode.input), dtype: 9 }]), {})),
+      edit({ inputs: [{ ...f32([3], storageCode.input), dtype: 9 }] }),
       /operand.dtype: expected a code of 0 to 4/,
     ],
   ];
@@ -150,12 +165,17 @@ describe("run", () => {
   test("refuses the wrong number or size of buffers and foreign programs", () => {
     const program = addon.createProgram(chain());
     assert.throws(() => addon.run(program, [], [new Float32Array(5)]), /run: expected 1 inputs, got 0/);
-    assert.throws(() => addon.run(program, [new Float32Array(2)], [new Float32Array(5)]), /run: expected 12 bytes for input 0, got 8/);
+    assert.throws(
+      () => addon.run(program, [new Float32Array(2)], [new Float32Array(5)]),
+      /run: expected 12 bytes for input 0, got 8/,
+    );
     assert.throws(() => addon.run({}, [], []), /run: expected a program made by createProgram/);
   });
 
   test("rejects with the label of the instruction that failed, and later runs go on", async () => {
-    const spec = specOf("concat", [value("float32", [3], [1, 2, 3])], [{ dtype: "float32", shape: [4] }], { ints: [0] });
+    const spec = specOf("concat", [value("float32", [3], [1, 2, 3])], [{ dtype: "float32", shape: [4] }], {
+      ints: [0],
+    });
     await assert.rejects(
       addon.run(addon.createProgram(spec), [new Float32Array(3)], [new Float32Array(4)]),
       /^Error: test.concat: concat: the inputs are shorter than the output$/,
@@ -230,14 +250,20 @@ describe("the end of an environment", () => {
   });
 
   test("worker threads have engines of their own and may be stopped during a run", async () => {
-    const finished = new Worker(script("run().then(() => require('node:worker_threads').parentPort.postMessage('done'));"), { eval: true });
+    const finished = new Worker(
+      script("run().then(() => require('node:worker_threads').parentPort.postMessage('done'));"),
+      { eval: true },
+    );
     const message = await new Promise((resolve, reject) => {
       finished.once("message", resolve);
       finished.once("error", reject);
     });
     assert.equal(message, "done");
     await finished.terminate();
-    const stopped = new Worker(script("run(); run(); require('node:worker_threads').parentPort.postMessage('running');"), { eval: true });
+    const stopped = new Worker(
+      script("run(); run(); require('node:worker_threads').parentPort.postMessage('running');"),
+      { eval: true },
+    );
     await new Promise((resolve) => stopped.once("message", resolve));
     await stopped.terminate();
     const [copy] = await runKernel(addon, "copy", [value("float32", [2], [1, 2])], [{ dtype: "float32", shape: [2] }]);
