@@ -65,11 +65,12 @@ export async function killAndResume(options: KillOptions): Promise<KillOutcome> 
       for (let ended = false; !ended; ) {
         const isLast = counts.kills >= options.kills;
         const plan = isLast ? undefined : choosePlan(random);
+        const before = await temporaries(out);
         const end = await live(flags, out, (child) => plan?.(child, out));
         ended = end === "done";
         if (ended) continue;
         counts.kills++;
-        const inside = (await temporaries(out)) > 0;
+        const inside = (await temporaries(out)).some((name) => !before.includes(name));
         if (inside) counts.insideCheckpoint++;
         if (end === "killed before its first checkpoint") counts.beforeFirstCheckpoint++;
         options.onKill?.(counts.kills, inside ? "inside a checkpoint" : end);
@@ -196,9 +197,10 @@ async function fingerprint(out: string): Promise<Readonly<Record<string, string>
   };
 }
 
-async function temporaries(out: string): Promise<number> {
+/** Checkpoints half written, of this process or of one killed before it. */
+async function temporaries(out: string): Promise<string[]> {
   const names = await readdir(join(out, "checkpoints")).catch(() => [] as string[]);
-  return names.filter((name) => name.startsWith(".tmp-step-")).length;
+  return names.filter((name) => name.startsWith(".tmp-step-"));
 }
 
 async function main(): Promise<void> {
