@@ -1,6 +1,5 @@
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { PlinthError, readJson, writeJsonAtomic } from "../base/index.ts";
+import { makeFolder, PlinthError, readJson, writeJsonAtomic } from "../base/index.ts";
 import { formatShape, type NdArray, sameShape } from "../engine/index.ts";
 import { readSafetensors, writeSafetensors } from "../models/index.ts";
 import type { LinearModule, Lora } from "./lora-modules.ts";
@@ -14,7 +13,7 @@ const weightsFile = "adapter_model.safetensors";
  * `base_model.model.<module>.lora_A.weight`. The arrays are float32. Throws PlinthError when the folder cannot be written.
  */
 export async function writePeft(adapter: Lora, modules: readonly LinearModule[], folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const transposed = modules.some(({ path, transposed }) => transposed && `${path}.lora_A.weight` in adapter.params);
   await writeSafetensors(
     join(folder, weightsFile),

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream, type PathLike } from "node:fs";
+import { createReadStream, existsSync, type PathLike } from "node:fs";
 import { type FileHandle, mkdir, open, readFile, rename, rm } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { PlinthError } from "./error.ts";
 
 /**
@@ -16,7 +16,7 @@ export async function writeFileAtomic(
   const folder = dirname(path);
   const temporary = `${path}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`;
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const file = await open(temporary, "wx");
     try {
       if (typeof write === "function") await write(file);
@@ -30,6 +30,25 @@ export async function writeFileAtomic(
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => undefined);
     throw explainWriteError(error, path);
+  }
+}
+
+/**
+ * Makes a folder and those above it. Throws PlinthError when that is not possible: a recursive `mkdir` alone reports a
+ * read-only file system as "no such file".
+ */
+export async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw explainWriteError(error, path);
+    let missing = resolve(path);
+    while (!existsSync(dirname(missing))) missing = dirname(missing);
+    const cause: unknown = await mkdir(missing).then(
+      () => error,
+      (reason: unknown) => reason,
+    );
+    throw explainWriteError(cause, path);
   }
 }
 
@@ -75,6 +94,7 @@ const writeFixes: Readonly<Record<string, readonly [problem: string, fix: string
     "the disk quota is used up",
     "free some space and run the same command again; what was saved before is intact",
   ],
+  ENOENT: ["the folder does not exist and cannot be made", "choose another folder with --out"],
   EROFS: ["the file system is read-only", "choose another folder with --out"],
   EACCES: ["permission denied", "choose a folder that you may write to with --out"],
   EPERM: ["operation not permitted", "choose a folder that you may write to with --out"],
@@ -85,6 +105,7 @@ const writeFixes: Readonly<Record<string, readonly [problem: string, fix: string
 
 /** Turns an errno of a write into a PlinthError; other errors pass through. */
 export function explainWriteError(error: unknown, path: PathLike): unknown {
+  if (error instanceof PlinthError) return error;
   const code = (error as NodeJS.ErrnoException).code;
   const known = code === undefined ? undefined : writeFixes[code];
   if (known === undefined) return error;

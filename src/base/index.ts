@@ -2,6 +2,7 @@ export { nearestName, PlinthError } from "./error.ts";
 export {
   explainReadError,
   explainWriteError,
+  makeFolder,
   packageRoot,
   readJson,
   sha256,

@@ -10,8 +10,8 @@ import { formatHelp, parseCommandLine } from "./parse.ts";
 const overviewOrder = ["quickstart", "doctor", "data", "tokenizer", "pretrain", "adapt", "generate", "chat", "eval"];
 
 /**
- * Runs one command line and returns the exit code: 0 done, 1 the command failed, 2 the command line is wrong,
- * 130 stopped by Ctrl-C.
+ * Runs one command line and returns the exit code: 0 done, 1 the command line is wrong or the command failed, 130 stopped
+ * by Ctrl-C.
  */
 export async function main(argv: readonly string[], streams: Streams = { out: process.stdout, err: process.stderr }) {
   const verbose = argv.includes("--verbose");
@@ -104,4 +104,12 @@ function isProgram(): boolean {
   return process.argv[1] !== undefined && realpathSync(process.argv[1]) === import.meta.filename;
 }
 
-if (isProgram()) process.exitCode = await main(process.argv.slice(2));
+if (isProgram()) {
+  // A reader that has seen enough (`plinth eval ... | head`) is no reason to lose the work.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") throw error;
+    });
+  }
+  process.exitCode = await main(process.argv.slice(2));
+}

@@ -28,7 +28,7 @@ export async function withRecipe(
       return given ?? (value === undefined ? undefined : Number(value));
     },
     boolean: (name) => (args.string(name) ?? values.get(name)?.at(-1)) === "true",
-    required: (name) => values.get(name)?.at(-1) ?? args.required(name),
+    required: (name) => args.string(name) ?? values.get(name)?.at(-1) ?? args.required(name),
   };
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { explainWriteError, PlinthError, sha256, writeJsonAtomic } from "../base/index.ts";
+import { makeFolder, PlinthError, sha256, writeJsonAtomic } from "../base/index.ts";
 import { type Dataset, openDataset } from "./dataset.ts";
 import { checkLicenceList, licenceAccepted, noAssertion } from "./licence.ts";
 import type { Manifest, Split } from "./manifest.ts";
@@ -57,9 +57,8 @@ const examplesPerReason = 5;
 export async function buildDataset(options: BuildOptions): Promise<Dataset> {
   const settings = checkOptions(options);
   const out = resolve(options.out);
-  await mkdir(join(out, "text"), { recursive: true }).catch((error: unknown) => {
-    throw explainWriteError(error, out);
-  });
+  await makeFolder(out);
+  await makeFolder(join(out, "text"));
   const builder = new Builder(out, settings);
   for (const [index, from] of options.from.entries()) {
     const source = await findSource(from);

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { explainWriteError, PlinthError, readJson, syncFolder, writeJsonAtomic } from "../base/index.ts";
+import { explainWriteError, makeFolder, PlinthError, readJson, syncFolder, writeJsonAtomic } from "../base/index.ts";
 import type { JsonValue } from "../data/index.ts";
 import { formatShape, type HostArray, NdArray, sameShape } from "../engine/index.ts";
 import { readSafetensors, writeSafetensors } from "../models/index.ts";
@@ -52,7 +52,7 @@ export async function saveCheckpoint(
   const folder = join(parent, name);
   const temporary = join(parent, `${temporaryPrefix}${name}-${process.pid}-${randomBytes(4).toString("hex")}`);
   try {
-    await mkdir(temporary, { recursive: true });
+    await makeFolder(temporary);
     await saveModel(temporary);
     const tensors = Object.entries(slots).flatMap(([slot, arrays]) =>
       Object.entries(arrays).map(([parameter, array]) => [`${slot}.${parameter}`, array] as const),

@@ -1,6 +1,6 @@
-import { mkdir, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { explainWriteError, PlinthError } from "../base/index.ts";
+import { explainWriteError, makeFolder, PlinthError } from "../base/index.ts";
 import type { JsonValue } from "../data/index.ts";
 import { formatShape, type NdArray, sameShape } from "../engine/index.ts";
 import {
@@ -77,11 +77,8 @@ export function checkOptions(options: TrainOptions): void {
  * PlinthError when it cannot be written or another process has it.
  */
 export async function openFolder(out: string): Promise<() => Promise<void>> {
-  try {
-    await mkdir(join(out, "checkpoints"), { recursive: true });
-  } catch (error) {
-    throw explainWriteError(error, out);
-  }
+  await makeFolder(out);
+  await makeFolder(join(out, "checkpoints"));
   const unlock = await lockFolder(out);
   try {
     await removeTemporaries(out);

@@ -1,4 +1,8 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { main } from "../../src/cli/main.ts";
 
@@ -69,4 +73,14 @@ test("doctor --json prints one document with the machine's figures", async () =>
 test("--version is that of package.json", async () => {
   const { out } = await plinth("--version");
   assert.match(out, /^\d+\.\d+\.\d+\n$/);
+});
+
+test("a reader that goes away is no error", async () => {
+  const file = `main.${import.meta.filename.endsWith(".ts") ? "ts" : "js"}`;
+  const program = join(import.meta.dirname, "..", "..", "src", "cli", file);
+  const child = spawn(process.execPath, [program, "--help"], { stdio: ["ignore", "pipe", "pipe"] });
+  child.stdout.destroy();
+  const [errors, [status]] = await Promise.all([text(child.stderr), once(child, "exit")]);
+  assert.equal(errors, "");
+  assert.equal(status, 0);
 });

@@ -118,12 +118,13 @@ test("a recipe has the flags' names; the command line wins; an unknown key names
   const recipe = join(folder, "recipe.yaml");
   await writeFile(
     recipe,
-    `data: ${data}\ntokenizer: characters\nlayers: 1\nwidth: 16\nheads: 2\ncontext: 16\nbatch-size: 2\nsteps: 50\n`,
+    `data: ${data}\ntokenizer: characters\nlayers: 1\nwidth: 16\nheads: 2\ncontext: 16\nbatch-size: 2\nsteps: 50\nout: ${join(folder, "not-this-one")}\n`,
   );
   const out = join(folder, "from-recipe");
   const trained = plinth(["pretrain", recipe, "--steps", "3", "--out", out, "--json"]);
   assert.equal(trained.status, 0, trained.stderr);
   assert.equal(JSON.parse(trained.stdout).steps, 3);
+  assert.equal(JSON.parse(trained.stdout).model, out);
   const refuse = async (line: string, message: string): Promise<void> => {
     await writeFile(recipe, `data: ${data}\n${line}\n`);
     const { status, stderr } = plinth(["pretrain", recipe, "--out", join(folder, "refused")]);
@@ -151,6 +152,13 @@ test("what cannot be done is one message with the fix", () => {
     pretrain("memory", "--steps", "2"),
     /error: out of memory before start: the program needs .* PLINTH_MEMORY_LIMIT allows 50\.0 KiB\. Fix: use a smaller batch size/,
     { PLINTH_MEMORY_LIMIT: "51200" },
+  );
+  refuse(
+    [
+      ...["pretrain", "--data", data, "--tokenizer", "characters", "--layers", "96", "--width", "65536"],
+      ...["--heads", "64", "--out", join(folder, "weights")],
+    ],
+    /error: out of memory before start: the weights of this model need .* but only .* is available\. Fix: use fewer layers/,
   );
   refuse(pretrain("heads", "--kv-heads", "1"), /error: gpt2: 1 key-value heads for 2 heads/);
   refuse(

@@ -76,11 +76,16 @@ export const command: Command = {
     const tokenizer = model.tokenizer as Tokenizer;
     const context = Math.min(args.number("context") ?? 256, model.config.contextLength);
     const mode = args.string("batching") === "contiguous" ? "contiguous" : "packed";
+    const { accumulate = 1 } = training;
     const documents = await tokenizeDataset(dataset, tokenizer, {
       signal: io.signal,
       onProgress: ({ documents, total }) => io.progress(`tokenizing: ${documents} of ${total} documents`),
     });
-    noteData(io, { dataset, tokens: documents.train.tokenCount, needed: training.steps * batchSize * context });
+    noteData(io, {
+      dataset,
+      tokens: documents.train.tokenCount,
+      needed: training.steps * accumulate * batchSize * context,
+    });
     const data = packedBatches(documents.train, { batchSize, context, seed, mode });
     const cut = data.reports.reduce((sum, report) => sum + report.splitDocuments, 0);
     if (cut > 0) io.note(`${cut} documents are longer than the context of ${context} tokens and are read in pieces`);
