@@ -135,13 +135,13 @@ async function encodeInstruction(
   const end = eosId === undefined ? [] : [eosId];
   if ("text" in record) {
     const text = await tokenizer.encode(record.text, { literal: true });
-    return { ids: Int32Array.of(...begin, ...text, ...end), lossMask: undefined };
+    return { ids: Int32Array.from([...begin, ...text, ...end]), lossMask: undefined };
   }
   // Encoded as `generate` encodes a prompt: with what the tokenizer itself puts before a text, and nothing after.
   const encoded = await tokenizer.encode(record.prompt, { addSpecialTokens: true });
   const prompt = encoded.length > 0 && encoded.at(-1) === eosId && eosId !== bosId ? encoded.subarray(0, -1) : encoded;
   const completion = await tokenizer.encode(record.completion);
-  const ids = Int32Array.of(...prompt, ...completion, ...end);
+  const ids = Int32Array.from([...prompt, ...completion, ...end]);
   return { ids, lossMask: new Uint8Array(ids.length).fill(1, prompt.length) };
 }
 

@@ -44,7 +44,10 @@ export async function main(argv: readonly string[], streams: Streams = { out: pr
     await command.run(args, io);
     return interrupt.signal.aborted ? 130 : 0;
   } catch (error) {
-    if (interrupt.signal.aborted && (error as Error).name === "AbortError") return 130;
+    if (interrupt.signal.aborted && (error as Error).name === "AbortError") {
+      streams.err.write("stopped before it was done; give the same command again to start over\n");
+      return 130;
+    }
     const known = error instanceof PlinthError;
     streams.err.write(`\n${known ? `error: ${error.message}` : unexpected(error, verbose)}\n`);
     if (known && verbose) streams.err.write(`${error.stack}\n`);

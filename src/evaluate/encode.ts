@@ -58,7 +58,7 @@ function splitPair(model: Model, before: Int32Array, joint: Int32Array, where: s
         "give a prompt",
       );
     }
-    whole = Int32Array.of(bos, ...whole);
+    whole = Int32Array.from([bos, ...whole]);
     split = 1;
   }
   const room = model.config.contextLength;
@@ -95,7 +95,7 @@ export async function encodeTexts(model: Model, texts: readonly string[], overla
   const bos = modelBosId(model);
   const encoded = await tokenizer.encodeBatch(texts, { literal: true });
   return encoded.map((ids, i) => {
-    const all = bos === undefined ? ids : Int32Array.of(bos, ...ids);
+    const all = bos === undefined ? ids : Int32Array.from([bos, ...ids]);
     const unscored = bos === undefined ? (tokenizer.tokenBytes[ids[0] ?? -1] ?? 0) : 0;
     return {
       windows: cutWindows(all, model.config.contextLength, overlap),

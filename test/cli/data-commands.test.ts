@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -131,4 +131,14 @@ test("errors name the culprit and the fix, without a stack", async () => {
   assert.match((await plinth("data", "build", "--from", notes)).err, /--out is missing/);
   const small = await plinth("tokenizer", "train", "--data", dataset, "--vocab-size", "100", "--out", join(root, "t3"));
   assert.match(small.err, /--vocab-size: expected at least 259 \(256 bytes and 3 special tokens\), got 100/);
+});
+
+test("Ctrl-C while a dataset is built ends with 130, says what to do, and leaves no dataset", async () => {
+  const out = join(root, "interrupted");
+  const running = plinth("data", "build", "--from", notes, "--out", out);
+  process.emit("SIGINT");
+  const { code, err } = await running;
+  assert.equal(code, 130);
+  assert.match(err, /stopped before it was done; give the same command again to start over\n$/);
+  assert.equal(existsSync(join(out, "manifest.json")), false);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createBackend } from "../../src/engine/index.ts";
-import { encodePairs } from "../../src/evaluate/encode.ts";
+import { encodePairs, encodeTexts } from "../../src/evaluate/encode.ts";
 import {
   type ChoiceTask,
   type CompletionTask,
@@ -28,6 +28,13 @@ function metric(results: readonly TaskResult[], name: string): TaskResult {
 }
 
 const texts = ["abc abc.", "head, bead", "a"];
+
+test("a text of many more tokens than a call takes arguments", async () => {
+  const model = await letterModel();
+  const [encoded] = await encodeTexts(model, ["abc ".repeat(100_000)], 0);
+  assert.equal(encoded?.tokenCount, 400_000);
+  assert.equal(encoded.byteCount, 400_000);
+});
 
 test("bits per byte and perplexity are those computed by hand from full logits", async () => {
   const model = await letterModel();

@@ -18,7 +18,7 @@ export async function loadJsonlTask(path: string): Promise<Task> {
   if (tested.length === 0) throw new PlinthError(`${path}: no items`, "write one JSON object per line");
   const { name = basename(path).replace(/\.jsonl?$/, ""), examples: examplesPath, ...format } = header;
   if (examplesPath !== undefined) {
-    trained.push(...(await readTaskFile(resolve(dirname(path), examplesPath))).lines);
+    for (const line of (await readTaskFile(resolve(dirname(path), examplesPath))).lines) trained.push(line);
   }
   const kind = kindOf(tested[0] as Line<Fields>);
   const read = <T>(toItem: (line: Line<Fields>, id: string) => T): { items: T[]; examples: T[] } => ({

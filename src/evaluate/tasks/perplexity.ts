@@ -23,7 +23,7 @@ export const perplexity = defineTask({
       for await (const { id, text } of (await openDataset(path)).documents("heldOut")) items.push({ id, text });
     } else {
       for (const name of names.filter((file) => file.endsWith(".txt")).sort()) {
-        items.push(...(await readDocuments(join(path, name), `${name}-`)));
+        for (const item of await readDocuments(join(path, name), `${name}-`)) items.push(item);
       }
     }
     return { name: "perplexity", kind: "text", items };
