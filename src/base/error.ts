@@ -7,7 +7,10 @@ export class PlinthError extends Error {
 
   /** `new PlinthError("model.safetensors: truncated (expected 104 bytes, got 80)", "download it again")`. */
   constructor(problem: string, fix?: string, options?: ErrorOptions) {
-    super(fix === undefined ? problem : `${problem.replace(/\.$/, "")}. Fix: ${fix.replace(/\.$/, "")}.`, options);
+    super(
+      fix === undefined ? problem : `${problem.replace(/\.$/, "")}. Fix: ${/[.?!]$/.test(fix) ? fix : `${fix}.`}`,
+      options,
+    );
   }
 }
 

@@ -88,7 +88,7 @@ export async function readJson(path: string): Promise<unknown> {
 const writeFixes: Readonly<Record<string, readonly [problem: string, fix: string]>> = {
   ENOSPC: [
     "the disk is full",
-    "free some space and run the same command with --resume; what was saved before is intact",
+    "free some space and run the same command again (a training run with --resume); what was saved before is intact",
   ],
   EDQUOT: [
     "the disk quota is used up",

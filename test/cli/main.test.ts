@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
+import { PlinthError } from "../../src/base/index.ts";
 import { main } from "../../src/cli/main.ts";
 
 async function plinth(...argv: string[]) {
@@ -73,6 +74,14 @@ test("doctor --json prints one document with the machine's figures", async () =>
 test("--version is that of package.json", async () => {
   const { out } = await plinth("--version");
   assert.match(out, /^\d+\.\d+\.\d+\n$/);
+});
+
+test("a question is not ended by a full stop", () => {
+  assert.equal(
+    new PlinthError("unknown flag --a", "did you mean --b?").message,
+    "unknown flag --a. Fix: did you mean --b?",
+  );
+  assert.equal(new PlinthError("no.", "do.").message, "no. Fix: do.");
 });
 
 test("a reader that goes away is no error", async () => {

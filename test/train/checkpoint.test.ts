@@ -22,7 +22,7 @@ test("a full disk during a checkpoint: one clear error, earlier checkpoints inta
   };
   await assert.rejects(train(toyOptions(out, { checkpointEvery: 4, data: new ToyData(8), files: full })), {
     name: "PlinthError",
-    message: `cannot write ${join(out, "checkpoints", "step-000008")}: the disk is full. Fix: free some space and run the same command with --resume; what was saved before is intact.`,
+    message: `cannot write ${join(out, "checkpoints", "step-000008")}: the disk is full. Fix: free some space and run the same command again (a training run with --resume); what was saved before is intact.`,
   });
   assert.deepEqual(await readdir(join(out, "checkpoints")), ["step-000004"]);
   const resumed = await train(toyOptions(out, { checkpointEvery: 4, data: new ToyData(8), resume: true }));
