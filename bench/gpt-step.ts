@@ -1,7 +1,7 @@
 import { HostRandom, hostInfo, measureLimits, NdArray } from "../src/engine/index.ts";
 import { countParameters, gpt2, initModel, type Model } from "../src/models/index.ts";
 import { causalLm, createOptimizer, float32Parameters, TrainStep } from "../src/train/index.ts";
-import { type BenchRow, median, missingModule, Peer } from "./peer.ts";
+import { type BenchRow, median, missingModule, Peer, settle } from "./peer.ts";
 
 /** A training step to race: a GPT-2 with tied embeddings on random tokens, AdamW, gradient clipping, no dropout. */
 export interface StepShape {
@@ -16,7 +16,7 @@ export interface StepShape {
 /** 12.3M parameters: 6 layers, width 384, 8 x 256 tokens. */
 const gpt12m: StepShape = { layers: 6, width: 384, heads: 6, vocab: 4096, context: 256, batch: 8 };
 
-const rounds = 7;
+const rounds = 11;
 const targetRatio = 1.3;
 
 /** One AdamW step of the 12M GPT against PyTorch in float32, the two sides taking turns. */
@@ -34,7 +34,9 @@ export async function benchGptStep(shape: StepShape = gpt12m): Promise<readonly 
   const ours: number[] = [];
   const theirs: number[] = [];
   for (let i = 0; i < rounds; i++) {
+    await settle();
     ours.push(await own.run());
+    await settle();
     if (peer !== undefined) theirs.push((await peer.ask<{ seconds: number }>({ steps: 1 })).seconds);
   }
   const memory = await peer?.ask<{ peakBytes: number }>({ steps: 1 });

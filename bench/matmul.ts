@@ -5,7 +5,7 @@ import { packageRoot } from "../src/base/index.ts";
 import { loadNative } from "../src/engine/backends/load-native.ts";
 import { storageCode } from "../src/engine/compile/program.ts";
 import { HostRandom, hostInfo, measureLimits } from "../src/engine/index.ts";
-import { type BenchRow, median, missingModule, Peer } from "./peer.ts";
+import { type BenchRow, median, missingModule, Peer, settle } from "./peer.ts";
 
 /** a[m,k] x b[k,n]; a transposed operand lies in memory as its transpose. */
 interface Shape {
@@ -153,9 +153,8 @@ async function race(shape: Shape, peers: readonly Side[], rounds: number, turnSe
   const times: number[][] = sides.map(() => []);
   for (let round = 0; round < rounds; round++) {
     for (const [i, side] of sides.entries()) {
+      await settle(30);
       times[i]?.push(await side(repeats[i] as number));
-      // The other side's threads spin for a moment after their work.
-      await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
   // Absent peers keep their place.

@@ -42,6 +42,11 @@ export class Peer {
   }
 }
 
+/** Between turns: long enough for the threads of the side that has just run to stop waiting for more work. */
+export function settle(milliseconds = 300): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
