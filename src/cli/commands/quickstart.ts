@@ -18,7 +18,7 @@ export const command: Command = {
     seed: { type: "integer", summary: "seed of the split, the weights and the order of the data", default: 0 },
     steps: {
       type: "integer",
-      summary: "pretraining steps (default: two minutes' worth on this machine, 1200 at most)",
+      summary: "pretraining steps (default: two minutes' worth on this machine, 2000 at most)",
     },
     resume: { type: "boolean", summary: "continue the newest unfinished run, or the one in --out" },
   },

@@ -1,3 +1,4 @@
+import { extname } from "node:path";
 import type { Dataset, Tokenizer } from "../../data/index.ts";
 import { type CompletionTask, evaluate } from "../../evaluate/index.ts";
 import { generateText } from "../../generate/index.ts";
@@ -36,12 +37,22 @@ export async function compare(
   };
 }
 
-/** The base model goes on with the beginning of a held-out document. */
+/** Length from which a document is worth continuing, in characters. */
+const sampleLength = 1000;
+
+/** The base model goes on with the beginning of a held-out document of the most frequent kind of file. */
 export async function sampleBase(model: Model, dataset: Dataset) {
   const options = { maxTokens: 120, temperature: 0.7, topP: 0.95, seed: 1 };
   const tokenizer = model.tokenizer as Tokenizer;
-  for await (const { text } of dataset.documents("heldOut")) {
-    if (text.length < 400) continue;
+  const kinds = new Map<string, { count: number; text?: string }>();
+  for await (const { text, source } of dataset.documents("heldOut")) {
+    const kind = kinds.get(extname(source)) ?? { count: 0 };
+    kinds.set(extname(source), kind);
+    kind.count++;
+    if (text.length >= sampleLength) kind.text ??= text;
+  }
+  const text = [...kinds.values()].sort((a, b) => b.count - a.count).find((kind) => kind.text !== undefined)?.text;
+  if (text !== undefined) {
     const lines = text.slice(0, text.lastIndexOf("\n", 200) + 1) || text.slice(0, 120);
     const ids = await tokenizer.encode(lines, { literal: true });
     const prompt = await tokenizer.decode(ids.slice(0, Math.floor(model.config.contextLength / 2)));

@@ -39,7 +39,7 @@ const adaptSecondsEach = 18;
 
 /** The plan for this machine: the same model everywhere, fewer steps where the machine is slow. */
 export function makePlan(from: string, seed: number): Plan {
-  const model = { vocabSize: 2048, layers: 4, width: 256, heads: 4, context: 256, batchSize: 8 };
+  const model = { vocabSize: 2048, layers: 4, width: 128, heads: 4, context: 256, batchSize: 4 };
   const weights = 12 * model.layers * model.width ** 2 + model.vocabSize * model.width;
   const stepFlops = 6 * weights * model.batchSize * model.context;
   const flops = "isa" in hostInfo().native ? measureLimits({ seconds: 0.3 }).gflops * 1e9 : 1e9;
@@ -48,8 +48,8 @@ export function makePlan(from: string, seed: number): Plan {
     from,
     seed,
     ...model,
-    pretrainSteps: Math.max(20, Math.min(1200, stepsIn(pretrainSeconds))),
-    adaptSteps: Math.max(10, Math.min(150, stepsIn(adaptSecondsEach))),
+    pretrainSteps: Math.max(20, Math.min(2000, stepsIn(pretrainSeconds))),
+    adaptSteps: Math.max(10, Math.min(300, stepsIn(adaptSecondsEach))),
   };
 }
 
