@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { barChart, escapeXml, lineChart, ticks } from "../../src/cli/quickstart/chart.ts";
+import { barChart, escapeXml, lineChart, stackCharts, ticks } from "../../src/cli/quickstart/chart.ts";
 
 test("ticks are round, few and inside the range", () => {
   assert.deepEqual(ticks(0, 10), [0, 2, 4, 6, 8, 10]);
@@ -50,4 +50,15 @@ test("a bar chart's heights are in proportion to the values", () => {
 
 test("markup in text is escaped", () => {
   assert.equal(escapeXml('<a href="x">&</a>'), "&lt;a href=&quot;x&quot;&gt;&amp;&lt;/a&gt;");
+});
+
+test("charts are stacked without overlap", () => {
+  const chart = lineChart([], { title: "t", x: "x", y: "y" });
+  const tops = [...stackCharts([chart, chart]).matchAll(/<svg y="(\d+)" width="\d+" height="(\d+)"/g)].map((m) => [
+    Number(m[1]),
+    Number(m[2]),
+  ]);
+  assert.equal(tops.length, 2);
+  const [first, second] = tops as [[number, number], [number, number]];
+  assert.ok(second[0] >= first[0] + first[1]);
 });

@@ -70,6 +70,15 @@ export function barChart(
   return svg(labels.title, yAxis(y, labels.y) + drawn.join("") + legend(names));
 }
 
+/** Charts one under the other in one picture. */
+export function stackCharts(charts: readonly string[]): string {
+  const placed = charts.map((chart, i) =>
+    chart.replace("<svg ", `<svg y="${i * (height + 12)}" width="${width}" height="${height}" `),
+  );
+  const total = charts.length * (height + 12);
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${total}" role="img">${placed.join("")}</svg>\n`;
+}
+
 interface Scale {
   readonly low: number;
   readonly high: number;

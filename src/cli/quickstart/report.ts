@@ -1,4 +1,4 @@
-import { barChart, escapeXml, lineChart, type Series } from "./chart.ts";
+import { barChart, escapeXml, lineChart, type Series, stackCharts } from "./chart.ts";
 
 /** Everything the quickstart found; the `--json` document is this with the curves left out. */
 export interface QuickstartResult {
@@ -64,20 +64,10 @@ export function reportHtml(result: QuickstartResult, curves: Curves): string {
     `<h1>Plinth quickstart</h1>
 <p>A ${model.arch} of ${count(model.parameters)} parameters, pretrained from nothing on ${count(dataset.bytes)} bytes of
 ${escapeXml(dataset.sources.join(", "))}, then adapted to ${tasks.length} tasks by LoRA. ${Math.round(total)} seconds in all.</p>`,
-    `<h2>Pretraining</h2>${lineChart(curves.pretraining, { title: "Pretraining loss", x: "step", y: "bits per byte" })}
+    `<h2>Pretraining</h2>${pretrainingChart(curves)}
 <p>${count(model.tokens)} tokens in ${count(model.steps)} steps, ${count(Math.round(model.tokensPerSecond))} tokens a second;
 held-out documents end at ${model.bitsPerByte.toFixed(3)} bits per byte.</p>`,
-    `<h2>Adaptation</h2>${barChart(
-      tasks.map((task) => ({
-        name: `${task.name}: ${task.summary}`,
-        bars: [
-          { name: "base", ...task.base },
-          { name: "adapted", ...task.adapted },
-          { name: "scratch", ...task.scratch },
-        ],
-      })),
-      { title: "Bits per byte of the answers, lower is better", y: "bits per byte" },
-    )}
+    `<h2>Adaptation</h2>${taskChart(tasks)}
 <p>Bits per byte of the answer on held-out documents; lower is better; the bars span two standard errors each way. <em>base</em>: the
 pretrained model as it is. <em>adapted</em>: the same with a LoRA. <em>scratch</em>: the same network trained on the task alone, all
 weights, for as many steps.</p>
@@ -124,6 +114,29 @@ pre{white-space:pre-wrap;background:#8881;padding:1rem;border-radius:6px;overflo
 ${sections.join("\n")}
 </body></html>
 `;
+}
+
+/** The two charts that say it all, as a picture of their own. */
+export function reportPicture(tasks: readonly TaskResult[], curves: Curves): string {
+  return stackCharts([pretrainingChart(curves), taskChart(tasks)]);
+}
+
+function pretrainingChart(curves: Curves): string {
+  return lineChart(curves.pretraining, { title: "Pretraining loss", x: "step", y: "bits per byte" });
+}
+
+function taskChart(tasks: readonly TaskResult[]): string {
+  return barChart(
+    tasks.map((task) => ({
+      name: `${task.name}: ${task.summary}`,
+      bars: [
+        { name: "base", ...task.base },
+        { name: "adapted", ...task.adapted },
+        { name: "scratch", ...task.scratch },
+      ],
+    })),
+    { title: "Bits per byte of the answers, lower is better", y: "bits per byte" },
+  );
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

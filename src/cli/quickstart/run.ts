@@ -8,7 +8,7 @@ import { compare, sampleBase, sampleTask } from "./compare.ts";
 import { curve, pretrainingCurves } from "./curves.ts";
 import { makeExamples, type TaskExamples } from "./examples.ts";
 import { makePlan, openRun, type Plan } from "./plan.ts";
-import { type Curves, type QuickstartResult, reportHtml, type TaskResult } from "./report.ts";
+import { type Curves, type QuickstartResult, reportHtml, reportPicture, type TaskResult } from "./report.ts";
 import { adaptTo, interrupted, makeDataset, makeTokenizer, pretrainBase, trainScratch } from "./stages.ts";
 import { quickstartTasks } from "./tasks.ts";
 
@@ -90,6 +90,7 @@ export async function quickstart(options: QuickstartOptions, io: CommandIo): Pro
       adaptation,
     };
     await writeJsonAtomic(join(folder, "report.json"), result);
+    await writeFileAtomic(join(folder, "report.svg"), reportPicture(tasks, curves));
     await writeFileAtomic(result.report, reportHtml(result, curves));
     return result;
   } catch (error) {
