@@ -47,6 +47,7 @@ export function defineAdapter(adapter: Adapter): Adapter {
   return adapter;
 }
 
+/** All registered methods, in order of definition. */
 export function adapterMethods(): readonly Adapter[] {
   return [...registry.values()];
 }

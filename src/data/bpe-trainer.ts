@@ -21,6 +21,7 @@ export interface TrainBpeOptions {
   readonly signal?: AbortSignal;
 }
 
+/** End of text, and the two tokens of ChatML. */
 export const defaultSpecialTokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] as const;
 
 /**

@@ -37,6 +37,7 @@ export interface Source {
   readonly read: (from: string, options: SourceOptions) => AsyncIterable<SourceItem>;
 }
 
+/** Registers a kind of source and returns it; a file in `data/sources/` does this once. */
 export function defineSource(source: Source): Source {
   return Object.freeze(source);
 }

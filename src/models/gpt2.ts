@@ -181,6 +181,10 @@ function parameters(c: Gpt2Config): Record<string, ParameterSpec> {
   return out;
 }
 
+/**
+ * GPT-2 (Radford et al. 2019), as `GPT2LMHeadModel`: learned positions, pre-norm blocks, `Conv1D` weights [in,out], head tied
+ * to the embedding.
+ */
 export const gpt2 = defineModel<Gpt2Config>({
   modelType: "gpt2",
   architecture: "GPT2LMHeadModel",

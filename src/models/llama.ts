@@ -185,6 +185,10 @@ function parameters(c: LlamaConfig): Record<string, ParameterSpec> {
   return out;
 }
 
+/**
+ * Llama 1 to 3 (Touvron et al. 2023; Llama team 2024), as `LlamaForCausalLM`: rotary positions with Llama 3's scaling,
+ * grouped-query attention, RMSNorm, SwiGLU, head tied or not.
+ */
 export const llama = defineModel<LlamaConfig>({
   modelType: "llama",
   architecture: "LlamaForCausalLM",

@@ -42,6 +42,7 @@ export function defineOptimizer(definition: OptimizerDefinition): OptimizerDefin
   return definition;
 }
 
+/** Names of all optimisers, in order of definition. */
 export function optimizerNames(): string[] {
   return [...registry.keys()];
 }

@@ -28,6 +28,7 @@ export function defineSchedule(schedule: Schedule): Schedule {
   return schedule;
 }
 
+/** Names of all schedules, in order of definition. */
 export function scheduleNames(): string[] {
   return [...registry.keys()];
 }
