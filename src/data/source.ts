@@ -37,7 +37,7 @@ export interface Source {
   readonly read: (from: string, options: SourceOptions) => AsyncIterable<SourceItem>;
 }
 
-/** Registers a kind of source and returns it; a file in `data/sources/` does this once. */
+/** A kind of source, frozen. Every file in `data/sources/` exports one as `source`, which is how it becomes known. */
 export function defineSource(source: Source): Source {
   return Object.freeze(source);
 }
