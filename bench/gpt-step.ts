@@ -14,7 +14,7 @@ export interface StepShape {
 }
 
 /** 12.3M parameters: 6 layers, width 384, 8 x 256 tokens. */
-const gpt12m: StepShape = { layers: 6, width: 384, heads: 6, vocab: 4096, context: 256, batch: 8 };
+export const gpt12m: StepShape = { layers: 6, width: 384, heads: 6, vocab: 4096, context: 256, batch: 8 };
 
 const rounds = 11;
 const targetRatio = 1.3;

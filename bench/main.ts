@@ -7,6 +7,7 @@ import type { BenchRow } from "./peer.ts";
 const suites: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   matmul: async () => (await import("./matmul.ts")).benchMatmul(),
   "gpt-step": async () => (await import("./gpt-step.ts")).benchGptStep(),
+  "event-loop": async () => (await import("./event-loop.ts")).benchEventLoop(),
 };
 
 async function main(argv: readonly string[]): Promise<void> {
