@@ -1,3 +1,4 @@
+import { relative } from "node:path";
 import type { Command } from "../command.ts";
 import { estimate } from "../quickstart/report.ts";
 import { quickstart } from "../quickstart/run.ts";
@@ -43,7 +44,11 @@ export const command: Command = {
     for (const { name, base, adapted, scratch } of result.tasks) {
       io.print(`${name.padEnd(10)} ${estimate(base).padEnd(16)} ${estimate(adapted).padEnd(16)} ${estimate(scratch)}`);
     }
-    io.print(`\n${Math.round(total)} s in all; report: ${result.report}`);
-    io.print(`go on: npx plinth generate ${result.model.path} --prompt "export function" --max-tokens 100`);
+    io.print(`\n${Math.round(total)} s in all; report: ${here(result.report)}`);
+    io.print(`go on: npx plinth generate ${here(result.model.path)} --prompt "export function" --max-tokens 100`);
   },
 };
+
+function here(path: string): string {
+  return relative(process.cwd(), path);
+}

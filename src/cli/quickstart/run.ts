@@ -1,4 +1,4 @@
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { writeFileAtomic, writeJsonAtomic } from "../../base/index.ts";
 import { compression, type Dataset } from "../../data/index.ts";
 import { countParameters } from "../../models/index.ts";
@@ -31,7 +31,7 @@ export async function quickstart(options: QuickstartOptions, io: CommandIo): Pro
     resume: options.resume,
     plan: () => ({ ...makePlan(options.folder ?? "npm", options.seed), ...options.plan }),
   });
-  io.note(`everything goes to ${folder}`);
+  io.note(`everything goes to ${relative(process.cwd(), folder)}`);
   const seconds: Record<string, number> = {};
   const timed = async <T>(name: string, work: () => Promise<T>): Promise<T> => {
     io.signal.throwIfAborted();

@@ -86,7 +86,7 @@ export async function pretrainBase({ folder, plan, io, resume }: Run, dataset: D
   const { context, batchSize, seed, pretrainSteps } = plan;
   const model: Model = { ...newModel(plan, tokenizer, seed), tokenizer };
   io.note(`pretraining a gpt2 of ${(countParameters(model) / 1e6).toFixed(1)}M parameters for ${pretrainSteps} steps`);
-  const every = Math.max(1, Math.floor(pretrainSteps / 6));
+  const every = Math.ceil(pretrainSteps / 6);
   const out = join(folder, "model");
   const trained = await pretrain(model, {
     data: packedBatches(documents.train, { batchSize, context, seed }),
