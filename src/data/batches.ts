@@ -38,8 +38,8 @@ export interface BatchOptions {
 }
 
 /**
- * Batches for training. Packed: every epoch visits the documents in a new order, packs them best-fit and shuffles the
- * rows; components of a mixture take turns so that each has its share of the rows at all times. Throws PlinthError when
+ * Batches for training. Packed: every epoch visits the pieces of documents that fit a row in a new order, packs them
+ * best-fit and shuffles the rows; components of a mixture take turns so that each has its share of the rows at all times. Throws PlinthError when
  * there is nothing to train on or a weight is not positive.
  */
 export function packedBatches(mixture: Mixture, options: BatchOptions): BatchSource {

@@ -30,13 +30,50 @@ function slotsOf(documents: TokenDocuments, document: number): number {
 
 /** The chunks of one document; those without a single target (loss mask) are left out. */
 export function chunksOf(documents: TokenDocuments, document: number, context: number): Chunk[] {
-  const slots = slotsOf(documents, document);
-  const chunks: Chunk[] = [];
-  for (let start = 0; start < slots; start += context) {
-    const chunk = { document, start, length: Math.min(context, slots - start) };
-    if (hasTarget(documents, chunk)) chunks.push(chunk);
+  const count = Math.ceil(slotsOf(documents, document) / context);
+  return Array.from({ length: count }, (_, i) => chunkOf(documents, document, i, context)).filter(
+    (chunk) => chunk !== undefined,
+  );
+}
+
+/** The n-th chunk of a document, or undefined when it has no target. */
+function chunkOf(documents: TokenDocuments, document: number, n: number, context: number): Chunk | undefined {
+  const start = n * context;
+  const chunk = { document, start, length: Math.min(context, slotsOf(documents, document) - start) };
+  return hasTarget(documents, chunk) ? chunk : undefined;
+}
+
+/** All chunks of a collection by number, in the order of the documents. */
+export class ChunkIndex {
+  readonly count: number;
+  readonly #documents: TokenDocuments;
+  readonly #context: number;
+  /** Number of each document's first chunk. */
+  readonly #firsts: Uint32Array;
+
+  constructor(documents: TokenDocuments, context: number) {
+    this.#documents = documents;
+    this.#context = context;
+    this.#firsts = new Uint32Array(documents.count);
+    let count = 0;
+    for (let document = 0; document < documents.count; document++) {
+      this.#firsts[document] = count;
+      count += Math.ceil(slotsOf(documents, document) / context);
+    }
+    this.count = count;
   }
-  return chunks;
+
+  /** The chunk of this number, or undefined when it has no target. */
+  at(number: number): Chunk | undefined {
+    // The last document whose first chunk is not beyond the number.
+    let [low, high] = [0, this.#firsts.length - 1];
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if ((this.#firsts[middle] as number) <= number) low = middle;
+      else high = middle - 1;
+    }
+    return chunkOf(this.#documents, low, number - (this.#firsts[low] as number), this.#context);
+  }
 }
 
 function hasTarget(documents: TokenDocuments, { document, start, length }: Chunk): boolean {

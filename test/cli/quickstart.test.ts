@@ -59,6 +59,7 @@ describe("quickstart", () => {
     }
     assert.doesNotMatch(html, /<script|<link|<img|src=|@import/);
     assert.doesNotMatch(html, /NaN/);
+    assert.ok(html.includes(">held out</text>") && html.includes("<circle"), "the held-out curve is drawn");
   });
 
   test("the model it leaves is an ordinary model folder", async () => {

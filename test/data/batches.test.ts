@@ -11,6 +11,7 @@ import {
   type Tokenizer,
   tokenDocuments,
   trainBpe,
+  trainCharTokenizer,
 } from "../../src/data/index.ts";
 
 const tokenizer: Tokenizer = await trainBpe(["abcdefgh"], {
@@ -283,4 +284,19 @@ test("nothing to predict, bad weights and ids out of range are errors with a fix
     () => tokenDocuments([{ ids: [1, 7000] }], tokenizer),
     /token id 7000 at position 1 is not in the vocabulary/,
   );
+});
+
+test("a document of many rows is spread over the epoch, not read in one stretch", async () => {
+  const tokenizer = await trainCharTokenizer(["ab"]);
+  const [a, b] = [tokenizer.tokenToId("a") as number, tokenizer.tokenToId("b") as number];
+  const context = 8;
+  // One document of 2000 rows among 2000 documents of one row each.
+  const long = { ids: new Array<number>(2000 * context).fill(a) };
+  const short = Array.from({ length: 2000 }, () => ({ ids: new Array<number>(context + 1).fill(b) }));
+  const source = packedBatches(tokenDocuments([long, ...short], tokenizer), { batchSize: 100, context, seed: 1 });
+  for (let i = 0; i < 40; i++) {
+    const { tokens } = await source.next();
+    const share = tokens.data.filter((id) => id === a).length / tokens.size;
+    assert.ok(share > 0.3 && share < 0.7, `batch ${i}: ${share} of the tokens are the long document's`);
+  }
 });

@@ -2,7 +2,11 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Series } from "./chart.ts";
 
-type MetricLine = { readonly step: number; readonly loss?: number; readonly bitsPerByte?: number };
+type MetricLine = {
+  readonly step: number;
+  readonly loss?: number;
+  readonly heldOut?: { readonly bitsPerByte: number };
+};
 
 async function metrics(folder: string): Promise<MetricLine[]> {
   const text = await readFile(join(folder, "metrics.jsonl"), "utf8");
@@ -14,7 +18,7 @@ async function metrics(folder: string): Promise<MetricLine[]> {
 
 /** Mean training loss of a run in bits per token, at about a hundred places. */
 export async function curve(name: string, folder: string, perBit = 1): Promise<Series> {
-  const steps = (await metrics(folder)).filter((line) => line.loss !== undefined && line.bitsPerByte === undefined);
+  const steps = (await metrics(folder)).filter((line) => line.loss !== undefined);
   const size = Math.max(1, Math.floor(steps.length / 100));
   const points: [number, number][] = [];
   for (let i = 0; i + size <= steps.length; i += size) {
@@ -28,8 +32,8 @@ export async function curve(name: string, folder: string, perBit = 1): Promise<S
 /** Training and held-out loss of the base model in bits per byte. */
 export async function pretrainingCurves(folder: string, bytesPerToken: number): Promise<Series[]> {
   const run = join(folder, "model");
-  const heldOut = (await metrics(run)).flatMap(({ step, bitsPerByte }) =>
-    bitsPerByte === undefined ? [] : [[step, bitsPerByte] as const],
+  const heldOut = (await metrics(run)).flatMap(({ step, heldOut }) =>
+    heldOut === undefined ? [] : [[step, heldOut.bitsPerByte] as const],
   );
   return [await curve("training", run, bytesPerToken), { name: "held out", points: heldOut, dots: true }];
 }

@@ -72,9 +72,10 @@ held-out documents end at ${model.bitsPerByte.toFixed(3)} bits per byte.</p>`,
 pretrained model as it is. <em>adapted</em>: the same with a LoRA. <em>scratch</em>: the same network trained on the task alone, all
 weights, for as many steps.</p>
 ${table(
-  ["task", "documents", "base", "adapted", "scratch", "adapted beats both by 2 standard errors"],
+  ["task", "what it asks", "documents", "base", "adapted", "scratch", "adapted beats both by 2 standard errors"],
   tasks.map((task) => [
     task.name,
+    task.summary,
     count(task.documents),
     estimate(task.base),
     estimate(task.adapted),
@@ -128,7 +129,7 @@ function pretrainingChart(curves: Curves): string {
 function taskChart(tasks: readonly TaskResult[]): string {
   return barChart(
     tasks.map((task) => ({
-      name: `${task.name}: ${task.summary}`,
+      name: task.name,
       bars: [
         { name: "base", ...task.base },
         { name: "adapted", ...task.adapted },
