@@ -24,7 +24,6 @@ import {
 import { type Cache, loadModel, type Model, readSafetensors } from "../../src/models/index.ts";
 
 export const goldenDir = join(packageRoot(), "test", "golden");
-export const assetsDir = process.env.PLINTH_ASSETS ?? join(packageRoot(), "..", "shared", "assets");
 
 /** Both backends; one that this machine cannot run carries the reason. */
 export const backends: readonly { name: string; backend?: Backend; skip: string | false }[] = (
