@@ -1,6 +1,6 @@
 import { PlinthError } from "../base/index.ts";
 import { Tokenizer } from "./tokenizer.ts";
-import { specialToken } from "./tokenizer-files.ts";
+import { bpeTokenizerJson } from "./tokenizer-files.ts";
 
 /**
  * A character-level tokenizer: one token per Unicode character of the texts, ordered by code point, special tokens after
@@ -17,28 +17,14 @@ export async function trainCharTokenizer(
   const specials = options.specialTokens ?? [];
   const eos = specials[0];
   return Tokenizer.fromJson(
-    {
-      version: "1.0",
-      truncation: null,
-      padding: null,
-      added_tokens: specials.map((content, i) => specialToken({ content, id: characters.length + i })),
-      normalizer: null,
-      pre_tokenizer: null,
-      post_processor: null,
-      decoder: { type: "Fuse" },
-      model: {
-        type: "BPE",
-        dropout: null,
-        unk_token: null,
-        continuing_subword_prefix: null,
-        end_of_word_suffix: null,
-        fuse_unk: false,
-        byte_fallback: false,
-        ignore_merges: false,
+    bpeTokenizerJson(
+      {
         vocab: Object.fromEntries([...characters, ...specials].map((token, id) => [token, id])),
         merges: [],
+        specials: specials.map((content, i) => ({ content, id: characters.length + i })),
       },
-    },
+      { pre_tokenizer: null, post_processor: null, decoder: { type: "Fuse" } },
+    ),
     { ...(eos === undefined ? {} : { bos_token: eos, eos_token: eos }), clean_up_tokenization_spaces: false },
   );
 }

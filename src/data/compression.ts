@@ -18,7 +18,7 @@ export async function compression(
   let bytes = 0;
   let tokens = 0;
   for (const dataset of datasets) {
-    for await (const { text } of dataset.documents(split)) {
+    for await (const text of dataset.texts(split)) {
       signal?.throwIfAborted();
       if (bytes >= maxBytes) break;
       bytes += Buffer.byteLength(text);

@@ -121,15 +121,34 @@ export function byteLevelBpe(
   specials: readonly { readonly content: string; readonly id: number }[],
 ): TokenizerJson {
   const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
+  return bpeTokenizerJson(
+    { vocab, merges, specials },
+    {
+      pre_tokenizer: byteLevel,
+      post_processor: { ...byteLevel, trim_offsets: false },
+      decoder: { ...byteLevel, add_prefix_space: true },
+    },
+  );
+}
+
+/** tokenizer.json of a BPE model without unknown token, normaliser or subword affixes. */
+export function bpeTokenizerJson(
+  model: {
+    readonly vocab: Readonly<Record<string, number>>;
+    readonly merges: readonly (readonly string[])[];
+    readonly specials: readonly { readonly content: string; readonly id: number }[];
+  },
+  stages: Pick<TokenizerJson, "pre_tokenizer" | "post_processor" | "decoder">,
+): TokenizerJson {
   return {
     version: "1.0",
     truncation: null,
     padding: null,
-    added_tokens: specials.map(specialToken),
+    added_tokens: model.specials.map(specialToken),
     normalizer: null,
-    pre_tokenizer: byteLevel,
-    post_processor: { ...byteLevel, trim_offsets: false },
-    decoder: { ...byteLevel, add_prefix_space: true },
+    pre_tokenizer: stages.pre_tokenizer,
+    post_processor: stages.post_processor,
+    decoder: stages.decoder,
     model: {
       type: "BPE",
       dropout: null,
@@ -139,12 +158,12 @@ export function byteLevelBpe(
       fuse_unk: false,
       byte_fallback: false,
       ignore_merges: false,
-      vocab,
-      merges,
+      vocab: model.vocab,
+      merges: model.merges,
     },
   };
 }
 
-export function specialToken({ content, id }: { readonly content: string; readonly id: number }): AddedToken {
+function specialToken({ content, id }: { readonly content: string; readonly id: number }): AddedToken {
   return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
 }

@@ -157,9 +157,8 @@ async function openTokenizer(name: string, dataset: Dataset): Promise<Tokenizer>
 }
 
 async function* texts(dataset: Dataset): AsyncGenerator<string> {
-  for (const split of ["train", "heldOut"] as const) {
-    for await (const document of dataset.documents(split)) yield document.text;
-  }
+  yield* dataset.texts("train");
+  yield* dataset.texts("heldOut");
 }
 
 function generationConfig({ bosId, eosId }: Tokenizer): Record<string, unknown> {

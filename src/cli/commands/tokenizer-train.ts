@@ -77,5 +77,5 @@ export const command: Command = {
 };
 
 async function* texts(datasets: readonly Dataset[]): AsyncGenerator<string> {
-  for (const dataset of datasets) for await (const document of dataset.documents("train")) yield document.text;
+  for (const dataset of datasets) yield* dataset.texts("train");
 }
