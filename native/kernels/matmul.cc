@@ -160,6 +160,8 @@ void multiplyTall(const Product& p, ThreadPool& pool) {
   });
 }
 
+}  // namespace
+
 void multiply(const Product& p, ThreadPool& pool) {
   if (p.M == 0 || p.N == 0) return;
   if (p.K == 0) return zeroRows(p);
@@ -196,6 +198,8 @@ void multiply(const Product& p, ThreadPool& pool) {
     }
   }
 }
+
+namespace {
 
 // Batch axes with their strides for a, b and c; equal neighbours merged by the caller where that is possible.
 struct Batch {

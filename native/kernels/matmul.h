@@ -21,6 +21,10 @@ struct Product {
 constexpr int64_t kFewRows = 4;
 void multiplyFewRows(const Product& p, ThreadPool& pool);
 
+// The product by whichever way is fastest for its shape, on all threads of the pool (inside a task: on the calling thread
+// alone). Other kernels build on it (conv.cc). Uses scratch slots 0 to 2; slot 3 is the caller's.
+void multiply(const Product& p, ThreadPool& pool);
+
 // Widths of panels of a and b that hold so many lines.
 inline int heightFor(int64_t lines) {
   for (const int height : kHeights) {
