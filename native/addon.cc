@@ -316,6 +316,8 @@ napi_value profileResult(napi_env env, const Args& args) {
     js::set(env, object, "kernel", js::fromString(env, entries[i].kernel));
     js::set(env, object, "seconds", js::fromDouble(env, entries[i].seconds));
     js::set(env, object, "calls", js::fromDouble(env, static_cast<double>(entries[i].calls)));
+    js::set(env, object, "lastStart", js::fromDouble(env, entries[i].lastStart));
+    js::set(env, object, "lastSeconds", js::fromDouble(env, entries[i].lastSeconds));
     js::check(env, napi_set_element(env, array, i, object));
   }
   return array;
@@ -357,6 +359,7 @@ napi_value init(napi_env env, napi_value exports) {
     define<profile>(env, exports, "profile");
     define<profileResult>(env, exports, "profileResult");
     define<measure<fmaPeak>>(env, exports, "fmaPeak");
+    define<measure<bfloat16Peak>>(env, exports, "bfloat16Peak");
     define<measure<bandwidth>>(env, exports, "bandwidth");
   } catch (const js::Pending&) {
   } catch (const std::exception& error) {

@@ -153,29 +153,30 @@ inline Lanes multiplyAdd(Lanes a, Lanes b, Lanes c) { return a * b + c; }
 inline float first(Lanes a) { return a; }
 #endif
 
-float multiplyAddLoop(int64_t rounds) {
+// `rounds` times one `step` on every chain; gives something of the sums, so that they are computed.
+template <typename Step>
+float chainLoop(int64_t rounds, Step step) {
   Lanes sums[kChains];
   for (int i = 0; i < kChains; i++) sums[i] = fill(1.0f + 0.001f * static_cast<float>(i));
-  const Lanes factor = fill(0.999f), term = fill(0.001f);
   for (int64_t r = 0; r < rounds; r++) {
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC unroll 32
 #endif
-    for (int i = 0; i < kChains; i++) sums[i] = multiplyAdd(sums[i], factor, term);
+    for (int i = 0; i < kChains; i++) sums[i] = step(sums[i]);
   }
   float total = 0;
   for (int i = 0; i < kChains; i++) total += first(sums[i]);
   return total;
 }
 
-}  // namespace
-
-double fmaPeak(double seconds, int threads) {
+// GFLOP/s of loop(rounds) on every thread, each round doing `operations`: the best of many windows of some milliseconds.
+template <typename Loop>
+double peakOf(double seconds, int threads, int operations, Loop loop) {
   ThreadPool pool(threads);
   std::vector<float> sink(static_cast<size_t>(std::max(threads, 1)) * 16);
   const auto window = [&](int64_t rounds) {
     const auto start = Clock::now();
-    pool.parallelFor(threads, [&](int64_t task) { sink[static_cast<size_t>(task) * 16] = multiplyAddLoop(rounds); });
+    pool.parallelFor(threads, [&](int64_t task) { sink[static_cast<size_t>(task) * 16] = loop(rounds); });
     return secondsSince(start);
   };
   int64_t rounds = 20000;
@@ -183,12 +184,32 @@ double fmaPeak(double seconds, int threads) {
   double best = 0;
   const auto start = Clock::now();
   do {
-    const double operations = 2.0 * kLanes * kChains * static_cast<double>(rounds) * threads;
-    best = std::max(best, operations / window(rounds) * 1e-9);
+    const double total = static_cast<double>(operations) * static_cast<double>(rounds) * threads;
+    best = std::max(best, total / window(rounds) * 1e-9);
   } while (secondsSince(start) < seconds);
   volatile float keep = sink[0];
   (void)keep;
   return best;
+}
+
+}  // namespace
+
+double fmaPeak(double seconds, int threads) {
+  return peakOf(seconds, threads, 2 * kLanes * kChains, [](int64_t rounds) {
+    const Lanes factor = fill(0.999f), term = fill(0.001f);
+    return chainLoop(rounds, [=](Lanes sum) { return multiplyAdd(sum, factor, term); });
+  });
+}
+
+double bfloat16Peak(double seconds, int threads) {
+#if defined(__AVX512BF16__)
+  return peakOf(seconds, threads, 4 * kLanes * kChains, [](int64_t rounds) {
+    const __m512bh ones = _mm512_cvtne2ps_pbh(fill(1.0f), fill(1.0f));
+    return chainLoop(rounds, [=](Lanes sum) { return _mm512_dpbf16_ps(sum, ones, ones); });
+  });
+#else
+  return fmaPeak(seconds, threads);
+#endif
 }
 
 double bandwidth(double seconds, int threads) {

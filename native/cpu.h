@@ -18,6 +18,10 @@ int availableThreads();
 // GFLOP/s of float32 multiply-adds on registers (two operations each), the best of many short windows within `seconds`.
 double fmaPeak(double seconds, int threads);
 
+// GFLOP/s of products of bfloat16 pairs summed in float32 on registers, likewise; where the variant has no such
+// instruction, operands are rounded and multiplied as float32, so the limit is that of fmaPeak.
+double bfloat16Peak(double seconds, int threads);
+
 // GB/s of reading memory far larger than the caches, the best pass within `seconds`.
 double bandwidth(double seconds, int threads);
 

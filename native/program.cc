@@ -106,7 +106,7 @@ void Program::link(ThreadPool& pool) {
                      static_cast<int>(instruction.outputs.size()), instruction.ints.data(),
                      static_cast<int>(instruction.ints.size()), instruction.floats.data(),
                      static_cast<int>(instruction.floats.size()), nullptr, instruction.workspaceBytes, pool});
-    profile_.push_back({instruction.label, instruction.kernel, 0, 0});
+    profile_.push_back({instruction.label, instruction.kernel});
   }
 }
 
@@ -133,24 +133,29 @@ void Program::run(const std::vector<void*>& inputs, const std::vector<void*>& ou
     tensors_[patch.tensor].data = static_cast<char*>(outputs[patch.index]) + patch.byteOffset;
   }
   const bool profiling = profiling_;
-  std::vector<double> seconds(profiling ? args_.size() : 0);
+  using Clock = std::chrono::steady_clock;
+  std::vector<Clock::time_point> times(profiling ? 2 * args_.size() : 0);  // begin and end of each instruction
   for (size_t i = 0; i < args_.size(); i++) {
     if (cancelled.load(std::memory_order_relaxed)) return;
-    const auto start = profiling ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
+    if (profiling) times[2 * i] = Clock::now();
     try {
       kernels_[i](args_[i]);
     } catch (const std::exception& error) {
       throw std::runtime_error(spec_.instructions[i].label + ": " + error.what());
     }
-    if (profiling) {
-      seconds[i] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    }
+    if (profiling) times[2 * i + 1] = Clock::now();
   }
   if (profiling) {
+    const auto seconds = [](Clock::time_point from, Clock::time_point to) {
+      return std::chrono::duration<double>(to - from).count();
+    };
     std::lock_guard<std::mutex> lock(profileMutex_);
-    for (size_t i = 0; i < seconds.size(); i++) {
-      profile_[i].seconds += seconds[i];
-      profile_[i].calls++;
+    for (size_t i = 0; i < profile_.size(); i++) {
+      ProfileEntry& entry = profile_[i];
+      entry.lastStart = seconds(times[0], times[2 * i]);
+      entry.lastSeconds = seconds(times[2 * i], times[2 * i + 1]);
+      entry.seconds += entry.lastSeconds;
+      entry.calls++;
     }
   }
 }
@@ -158,10 +163,7 @@ void Program::run(const std::vector<void*>& inputs, const std::vector<void*>& ou
 void Program::setProfile(bool on) {
   std::lock_guard<std::mutex> lock(profileMutex_);
   if (on && !profiling_) {
-    for (ProfileEntry& entry : profile_) {
-      entry.seconds = 0;
-      entry.calls = 0;
-    }
+    for (ProfileEntry& entry : profile_) entry = {entry.label, entry.kernel};
   }
   profiling_ = on;
 }

@@ -41,8 +41,9 @@ struct ProgramSpec {
 
 struct ProfileEntry {
   std::string label, kernel;
-  double seconds = 0;
+  double seconds = 0;  // of all calls
   int64_t calls = 0;
+  double lastStart = 0, lastSeconds = 0;  // of the last run: from its first instruction, and how long
 };
 
 class Program {

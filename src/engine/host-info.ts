@@ -66,6 +66,8 @@ export function mapFile(path: string): ArrayBuffer {
 export interface MachineLimits {
   /** Register-resident float32 multiply-adds, in 10^9 operations per second. */
   readonly gflops: number;
+  /** Products of bfloat16 pairs summed in float32; as float32 where the processor or the variant has no such instruction. */
+  readonly bfloat16Gflops: number;
   /** Reading memory larger than the caches, in 10^9 bytes per second. */
   readonly gigabytesPerSecond: number;
 }
@@ -75,5 +77,9 @@ export function measureLimits(options: { seconds?: number; threads?: number } = 
   const addon = loadNative();
   const seconds = options.seconds ?? 0.2;
   const threads = options.threads ?? addon.threads();
-  return { gflops: addon.fmaPeak(seconds, threads), gigabytesPerSecond: addon.bandwidth(seconds, threads) };
+  return {
+    gflops: addon.fmaPeak(seconds, threads),
+    bfloat16Gflops: addon.bfloat16Peak(seconds, threads),
+    gigabytesPerSecond: addon.bandwidth(seconds, threads),
+  };
 }

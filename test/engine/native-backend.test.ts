@@ -128,6 +128,29 @@ test("a profile names kernels and scopes", async () => {
   assert.equal(profile.length, compiled.stats.instructions);
   assert.ok(profile.every(({ calls, seconds }) => calls === 2 && seconds >= 0));
   assert.ok(profile.some(({ label, kernel }) => kernel === "matmul" && label === "h.1: matmul"));
+  assert.equal(
+    profile.reduce((sum, { flops }) => sum + flops, 0),
+    compiled.stats.flops,
+  );
+  assert.ok(profile.every(({ lastStart }, i) => i === 0 || lastStart >= (profile[i - 1]?.lastStart as number)));
+});
+
+test("a profile says what a call multiplies and moves", async () => {
+  const backend = createBackend("native");
+  const product = jit((a: Tensor, b: Tensor) => matmul(a, b, { transposeB: true }), { backend }).compile(
+    { shape: [3, 5], dtype: "float32" },
+    { shape: [7, 5], dtype: "bfloat16" },
+  );
+  const [entry] = product.executable.profile?.() ?? [];
+  assert.ok(entry !== undefined);
+  assert.deepEqual([entry.flops, entry.bytes], [2 * 3 * 5 * 7, 4 * 15 + 2 * 35 + 4 * 21]);
+  assert.equal(entry.shapes, "3x5 · 5x7ᵀ");
+  const lookup = jit((table: Tensor, ids: Tensor) => gather(table, ids), { backend }).compile(
+    { shape: [1000, 8], dtype: "float32" },
+    { shape: [2], dtype: "int32" },
+  );
+  const [rows] = lookup.executable.profile?.() ?? [];
+  assert.deepEqual([rows?.flops, rows?.bytes], [0, 4 * 2 + 2 * 4 * 2 * 8], "only the rows that are read");
 });
 
 test("a failing kernel rejects with its scope and reason, and the next run works", async () => {

@@ -21,7 +21,14 @@ export interface Addon {
   createProgram(spec: ProgramSpec): object;
   run(program: object, inputs: ArrayBufferView[], outputs: ArrayBufferView[]): Promise<void>;
   profile(program: object, on: boolean): void;
-  profileResult(program: object): { label: string; kernel: string; seconds: number; calls: number }[];
+  profileResult(program: object): {
+    label: string;
+    kernel: string;
+    seconds: number;
+    calls: number;
+    lastStart: number;
+    lastSeconds: number;
+  }[];
   fmaPeak(seconds: number, threads: number): number;
   bandwidth(seconds: number, threads: number): number;
 }

@@ -96,7 +96,9 @@ describe("programs", () => {
         { label: "second", kernel: "concat", calls: 2 },
       ],
     );
-    assert.ok(result.every((entry) => entry.seconds > 0));
+    assert.ok(result.every((entry) => entry.seconds > entry.lastSeconds && entry.lastSeconds > 0));
+    assert.equal(result[0]?.lastStart, 0);
+    assert.ok((result[1]?.lastStart ?? 0) >= (result[0]?.lastSeconds ?? 1), "the second begins after the first ends");
   });
 
   test("accept views at an offset in a larger buffer", async () => {

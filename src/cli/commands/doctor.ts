@@ -28,6 +28,7 @@ export const command: Command = {
     }
     if (limits !== undefined) {
       lines.push(["float32 limit", `${limits.gflops.toFixed(0)} GFLOP/s`]);
+      lines.push(["bfloat16 limit", `${limits.bfloat16Gflops.toFixed(0)} GFLOP/s`]);
       lines.push(["memory limit", `${limits.gigabytesPerSecond.toFixed(1)} GB/s`]);
     }
     for (const [name, text] of lines) io.print(`${name.padEnd(14)} ${text}`);

@@ -33,8 +33,18 @@ export interface ProfileEntry {
   /** Scope and op. */
   readonly label: string;
   readonly kernel: string;
+  /** Of all calls. */
   readonly seconds: number;
   readonly calls: number;
+  /** Of the last run: when the kernel began, in seconds from the run's first, and how long it took. */
+  readonly lastStart: number;
+  readonly lastSeconds: number;
+  /** Floating-point operations of products per call; 0 for kernels that do not multiply matrices. */
+  readonly flops: number;
+  /** Memory that a call moves when it reads and writes every operand once. */
+  readonly bytes: number;
+  /** Operands of a product (`1024x768 · 768x2304`), the largest operand of any other kernel. */
+  readonly shapes: string;
 }
 
 /** What is known of a program before its first run. */

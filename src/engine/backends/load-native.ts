@@ -9,6 +9,16 @@ export interface NativeProgram {
   readonly nativeProgram: unique symbol;
 }
 
+/** Times of one instruction; `last*` of the last run, `lastStart` counted from its first instruction. */
+export interface InstructionTimes {
+  readonly label: string;
+  readonly kernel: string;
+  readonly seconds: number;
+  readonly calls: number;
+  readonly lastStart: number;
+  readonly lastSeconds: number;
+}
+
 /** What the C++ addon offers (`native/KERNELS.md`). */
 export interface NativeAddon {
   isa(): string;
@@ -22,8 +32,9 @@ export interface NativeAddon {
   createProgram(spec: ProgramSpec): NativeProgram;
   run(program: NativeProgram, inputs: readonly ArrayBufferView[], outputs: readonly ArrayBufferView[]): Promise<void>;
   profile(program: NativeProgram, on: boolean): void;
-  profileResult(program: NativeProgram): { label: string; kernel: string; seconds: number; calls: number }[];
+  profileResult(program: NativeProgram): InstructionTimes[];
   fmaPeak(seconds: number, threads: number): number;
+  bfloat16Peak(seconds: number, threads: number): number;
   bandwidth(seconds: number, threads: number): number;
 }
 

@@ -1,5 +1,6 @@
 import { PlinthError } from "../../base/index.ts";
 import { compileProgram } from "../compile/compile-program.ts";
+import type { StepCost } from "../compile/cost.ts";
 import { dtypeBytes, type HostArray } from "../ir/dtype.ts";
 import type { Graph } from "../ir/graph.ts";
 import { NdArray } from "../ir/nd-array.ts";
@@ -23,13 +24,15 @@ class NativeExecutable implements Executable {
   readonly #addon: NativeAddon;
   readonly #graph: Graph;
   readonly #program: NativeProgram;
+  readonly #costs: readonly StepCost[];
   readonly #aliases: readonly (number | undefined)[];
 
   constructor(addon: NativeAddon, graph: Graph) {
-    const { spec, stats } = compileProgram(graph);
+    const { spec, stats, costs } = compileProgram(graph);
     this.#addon = addon;
     this.#graph = graph;
     this.stats = stats;
+    this.#costs = costs;
     this.#program = addon.createProgram(spec);
     this.#aliases = spec.outputs.map((output) => output.aliasInput);
   }
@@ -62,7 +65,8 @@ class NativeExecutable implements Executable {
   }
 
   profile(): readonly ProfileEntry[] {
-    return this.#addon.profileResult(this.#program);
+    const times = this.#addon.profileResult(this.#program);
+    return times.map((entry, i) => ({ ...entry, ...(this.#costs[i] as StepCost) }));
   }
 
   #check(inputs: readonly NdArray[]): void {

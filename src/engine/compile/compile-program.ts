@@ -1,16 +1,23 @@
 import type { ExecutableStats } from "../backends/backend.ts";
 import { dtypeBytes, dtypeCode } from "../ir/dtype.ts";
 import type { Graph } from "../ir/graph.ts";
+import { costOf, type StepCost } from "./cost.ts";
 import { decompose } from "./decompose.ts";
-import { flopsOf } from "./flops.ts";
 import { lower } from "./lower.ts";
 import type { View } from "./lowered.ts";
 import { checkFits } from "./memory-limit.ts";
 import { type MemoryPlan, planMemory } from "./memory-plan.ts";
 import { type Instruction, type Operand, type ProgramSpec, storageCode } from "./program.ts";
 
+export interface CompiledProgram {
+  readonly spec: ProgramSpec;
+  readonly stats: ExecutableStats;
+  /** Of each instruction. */
+  readonly costs: readonly StepCost[];
+}
+
 /** A graph as a program for the native runner. Throws PlinthError when it cannot fit in memory. */
-export function compileProgram(graph: Graph): { readonly spec: ProgramSpec; readonly stats: ExecutableStats } {
+export function compileProgram(graph: Graph): CompiledProgram {
   const lowered = lower(decompose(graph));
   const plan = planMemory(lowered, graph.donated);
   const instructions = plan.steps.map(
@@ -35,14 +42,15 @@ export function compileProgram(graph: Graph): { readonly spec: ProgramSpec; read
   const inputBytes = total(spec.inputs);
   const outputBytes = total(spec.outputs.filter((output) => output.aliasInput === undefined));
   const constantBytes = lowered.constants.reduce((sum, data) => sum + data.byteLength, 0);
+  const costs = plan.steps.map(costOf);
   const stats: ExecutableStats = {
     instructions: instructions.length,
     arenaBytes: plan.arenaBytes,
     peakBytes: inputBytes + outputBytes + constantBytes + plan.arenaBytes,
-    flops: plan.steps.reduce((sum, step) => sum + flopsOf(step), 0),
+    flops: costs.reduce((sum, { flops }) => sum + flops, 0),
   };
   checkFits({ inputBytes, outputBytes, constantBytes, arenaBytes: plan.arenaBytes });
-  return { spec, stats };
+  return { spec, stats, costs };
 }
 
 function total(buffers: readonly { readonly bytes: number }[]): number {

@@ -1,0 +1,57 @@
+import { dtypeBytes } from "../ir/dtype.ts";
+import { formatShape, sizeOf } from "../ir/shape.ts";
+import { flopsOf } from "./flops.ts";
+import type { Step, View } from "./lowered.ts";
+
+/** What one call of a kernel must do at least, whatever its implementation. */
+export interface StepCost {
+  /** Of products, as {@link flopsOf} counts them; 0 for everything else. */
+  readonly flops: number;
+  /** Memory read and written when every operand is moved once. */
+  readonly bytes: number;
+  /** Its operands: those of a product, else the largest. */
+  readonly shapes: string;
+}
+
+export function costOf(step: Step): StepCost {
+  return { flops: flopsOf(step), bytes: bytesOf(step), shapes: shapesOf(step) };
+}
+
+/** Inputs and outputs once each; of a table or cache only the rows that are touched. */
+function bytesOf({ kernel, inputs, outputs }: Step): number {
+  if (kernel === "gather") return bytes(inputs.slice(1)) + 2 * bytes(outputs);
+  if (kernel === "cache_update") return bytes(inputs.slice(1)) + bytes(inputs.slice(1, 2));
+  return bytes(inputs) + bytes(outputs);
+}
+
+function bytes(views: readonly View[]): number {
+  return views.reduce((sum, view) => sum + distinctElements(view) * dtypeBytes[view.dtype], 0);
+}
+
+/** Elements of a view, those repeated by a stride of 0 counted once. */
+function distinctElements({ shape, strides }: View): number {
+  return shape.reduce((size, n, axis) => (strides[axis] === 0 && n > 0 ? size : size * n), 1);
+}
+
+function shapesOf({ kernel, inputs, outputs, ints }: Step): string {
+  const [a, b] = inputs;
+  if (kernel === "matmul" && a !== undefined && b !== undefined) {
+    const batch = a.shape.slice(0, -2);
+    const copies = sizeOf(batch) === 1 ? "" : `${batch.join("x")} of `;
+    return `${copies}${matrix(a)} · ${matrix(b)}${ints[0] === 1 ? " bf16" : ""}`;
+  }
+  const all = [...inputs, ...outputs];
+  const largest = all.reduce<View | undefined>(
+    (best, view) => (best === undefined || sizeOf(view.shape) > sizeOf(best.shape) ? view : best),
+    undefined,
+  );
+  return largest === undefined ? "" : `${largest.dtype}${formatShape(largest.shape)}`;
+}
+
+/** `768x2304`, with ᵀ where the operand lies in memory the other way round. */
+function matrix({ shape, strides }: View): string {
+  const [rows = 1, columns = 1] = shape.slice(-2);
+  const [down = 0, across = 0] = strides.slice(-2);
+  const transposed = rows > 1 && columns > 1 && across > down;
+  return `${rows}x${columns}${transposed ? "ᵀ" : ""}`;
+}
