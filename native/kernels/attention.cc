@@ -3,6 +3,7 @@
 // and each sum runs over them in order, so decoding one token gives the bits of the full pass.
 #include <cmath>
 
+#include "attention_convert.h"
 #include "attention_tile.h"
 
 namespace plinth {
@@ -158,7 +159,12 @@ void attentionForward(const KernelArgs& args) {
   });
 }
 
-PLINTH_KERNEL("attention", attentionForward);
+void attentionForwardAny(const KernelArgs& args) {
+  const bool rounded = args.nInts == 5 && args.ints[4] != 0;
+  withFloat32(args, 3, rounded, attentionForward);
+}
+
+PLINTH_KERNEL("attention", attentionForwardAny);
 
 }  // namespace
 }  // namespace plinth

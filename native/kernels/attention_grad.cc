@@ -3,6 +3,7 @@
 // fixed order.
 #include <cmath>
 
+#include "attention_convert.h"
 #include "attention_tile.h"
 
 namespace plinth {
@@ -187,7 +188,12 @@ void attentionGrad(const KernelArgs& args) {
   args.pool.parallelFor(p.B * p.G, [&](int64_t task) { gradHead(p, args, task / p.G, task % p.G); });
 }
 
-PLINTH_KERNEL("attention_grad", attentionGrad);
+void attentionGradAny(const KernelArgs& args) {
+  const bool rounded = args.nInts == 5 && args.ints[4] != 0;
+  withFloat32(args, 6, rounded, attentionGrad);
+}
+
+PLINTH_KERNEL("attention_grad", attentionGradAny);
 
 }  // namespace
 }  // namespace plinth

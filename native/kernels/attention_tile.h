@@ -156,7 +156,8 @@ struct Problem {
   // Inputs 0..2 are q, k, v; `optional` is the index of the first optional one.
   Problem(const char* name, const KernelArgs& args, int optional) : q(args.in[0]), k(args.in[1]), v(args.in[2]) {
     const std::string prefix = std::string(name) + ": ";
-    require(args.nInts == 4 && args.nFloats == 1, prefix + "expected [causal, hasStart, hasSegments, window] and [scale]");
+    require(args.nInts == 5 && args.nFloats == 1,
+            prefix + "expected [causal, hasStart, hasSegments, window, operands] and [scale]");
     require(q.rank == 4 && k.rank == 4 && v.rank == 4, prefix + "expected q[B,T,H,K], k[B,S,G,K], v[B,S,G,K]");
     for (const Tensor* t : {&q, &k, &v}) {
       require(t->dtype == DType::Float32, prefix + "expected float32");

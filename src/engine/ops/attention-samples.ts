@@ -1,3 +1,4 @@
+import type { DType } from "../ir/dtype.ts";
 import type { OpSample, SampleInput } from "../ir/op.ts";
 
 interface Case {
@@ -8,6 +9,9 @@ interface Case {
   readonly start?: readonly number[];
   readonly segments?: readonly [q: readonly number[], k: readonly number[]];
   readonly window?: number;
+  /** Element type of q, k, v, out and the gradients, with products of bfloat16 operands. */
+  readonly narrow?: DType;
+  readonly operands?: "bfloat16";
 }
 
 const cases: readonly Case[] = [
@@ -45,14 +49,19 @@ const cases: readonly Case[] = [
     ],
   },
   { name: "larger", sizes: [1, 70, 70, 2, 1, 16], causal: true },
+  { name: "bfloat16 operands", sizes: [2, 21, 21, 4, 2, 10], causal: true, operands: "bfloat16" },
+  { name: "bfloat16 operands, odd", sizes: [1, 70, 67, 3, 1, 13], operands: "bfloat16" },
+  { name: "bfloat16 in and out", sizes: [1, 33, 33, 2, 2, 16], causal: true, operands: "bfloat16", narrow: "bfloat16" },
+  { name: "float16 in and out", sizes: [1, 5, 9, 2, 2, 6], narrow: "float16" },
   { name: "empty", sizes: [0, 3, 3, 2, 2, 4], causal: true },
   { name: "size-1", sizes: [1, 1, 1, 1, 1, 1], causal: true },
 ];
 
 function build(c: Case, more: readonly SampleInput[]): OpSample {
   const [B, T, S, H, G, K] = c.sizes;
-  const kv: SampleInput = { shape: [B, S, G, K], dtype: "float32" };
-  const inputs: SampleInput[] = [{ shape: [B, T, H, K], dtype: "float32" }, kv, kv, ...more];
+  const dtype = c.narrow ?? "float32";
+  const kv: SampleInput = { shape: [B, S, G, K], dtype };
+  const inputs: SampleInput[] = [{ shape: [B, T, H, K], dtype }, kv, kv, ...more];
   if (c.start !== undefined) inputs.push({ shape: [B], dtype: "int32", values: c.start });
   if (c.segments !== undefined) {
     inputs.push({ shape: [B, T], dtype: "int32", values: c.segments[0] });
@@ -67,8 +76,10 @@ function build(c: Case, more: readonly SampleInput[]): OpSample {
       hasSegments: c.segments !== undefined,
       window: c.window ?? 0,
       scale: 1 / Math.sqrt(K),
+      ...(c.operands === undefined ? {} : { operands: c.operands }),
+      ...(c.narrow === undefined ? {} : { dtype: c.narrow }),
     },
-    tolerance: 1e-4,
+    tolerance: c.operands === undefined && c.narrow === undefined ? 1e-4 : 3e-2,
   };
 }
 
@@ -77,6 +88,7 @@ export const attentionSamples: readonly OpSample[] = cases.map((c) => build(c, [
 /** The gradient op on its own: out, lse and dout are independent values, lse large enough to keep weights moderate. */
 export const attentionGradSamples: readonly OpSample[] = cases.map((c) => {
   const [B, T, , H, , K] = c.sizes;
-  const rows: SampleInput = { shape: [B, T, H, K], dtype: "float32" };
-  return build(c, [rows, { shape: [B, H, T], dtype: "float32", low: 1, high: 3 }, rows]);
+  const rows: SampleInput = { shape: [B, T, H, K], dtype: c.narrow ?? "float32" };
+  const low = c.operands === undefined ? 1 : 3;
+  return build(c, [rows, { shape: [B, H, T], dtype: "float32", low, high: low + 2 }, rows]);
 });

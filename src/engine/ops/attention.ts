@@ -1,10 +1,11 @@
 import { vjpOfDecomposition } from "../autodiff/vjp.ts";
+import type { DType } from "../ir/dtype.ts";
 import { defineOp, type OpDef } from "../ir/op.ts";
 import { formatShape } from "../ir/shape.ts";
 import { type Attrs, apply, type Node, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { add, div, mul, sub } from "./arithmetic.ts";
 import { attentionGradSamples, attentionSamples } from "./attention-samples.ts";
-import { toFloat32 } from "./cast.ts";
+import { cast } from "./cast.ts";
 import { equal, less, lessEqual, logicalAnd } from "./compare.ts";
 import { matmul } from "./matmul.ts";
 import { max } from "./max.ts";
@@ -13,7 +14,7 @@ import { select } from "./select.ts";
 import { iota, scalar } from "./source.ts";
 import { stopGradient } from "./stop-gradient.ts";
 import { sum } from "./sum.ts";
-import { at, expectDType, expectRank, expectShape, fail } from "./support.ts";
+import { at, expectDType, expectFloating, expectRank, expectShape, fail } from "./support.ts";
 import { transpose } from "./transpose.ts";
 import { exp, log } from "./unary.ts";
 
@@ -26,7 +27,7 @@ function check(inputs: readonly TensorType[], attrs: Attrs, op: string, first: n
     [v, "v[B,S,G,K]"],
   ] as const) {
     expectRank(type, 4, op, name);
-    expectDType(type, "float32", op, name);
+    expectFloating(type, op, name);
   }
   expectShape(v, k.shape, op, "v");
   const [B, T, H, K] = q.shape as [number, number, number, number];
@@ -87,10 +88,18 @@ function ungrouped(x: Tensor): Tensor {
   return reshape(transpose(x, [0, 3, 1, 2, 4]), [B, N, G * R, K]);
 }
 
+/** A product of {@link Attrs} `operands`: with "bfloat16" both are rounded to it; sums are float32 either way. */
+function product(a: Tensor, b: Tensor, attrs: Attrs, transposed: { transposeA?: boolean; transposeB?: boolean } = {}) {
+  const dtype = (attrs["operands"] as DType | undefined) ?? "float32";
+  return matmul(cast(a, dtype), cast(b, dtype), transposed);
+}
+/** Element type of the outputs. */
+const outputType = (attrs: Attrs): DType => (attrs["dtype"] as DType | undefined) ?? "float32";
+
 /** Scaled scores [B,G,R,T,S], -inf where a key is hidden. */
 function maskedScores(q: Tensor, k: Tensor, optional: readonly Tensor[], attrs: Attrs): Tensor {
   const G = k.shape[2] as number;
-  const scores = mul(matmul(grouped(q, G), grouped(k, G), { transposeB: true }), attrs["scale"] as number);
+  const scores = mul(product(grouped(q, G), grouped(k, G), attrs, { transposeB: true }), attrs["scale"] as number);
   const mask = visible(q.shape[1] as number, k.shape[1] as number, optional, attrs);
   if (mask === undefined) return scores;
   const wide = reshape(mask, [mask.shape[0] as number, 1, 1, ...mask.shape.slice(1)]);
@@ -105,16 +114,24 @@ const kernelInts = ({ attrs }: Node): number[] => [
   attrs["hasStart"] === true ? 1 : 0,
   attrs["hasSegments"] === true ? 1 : 0,
   attrs["window"] as number,
+  attrs["operands"] === "bfloat16" ? 1 : 0,
 ];
 
-/** (q, k, v, start?, qSegments?, kSegments?) -> out, lse. attrs: {causal, hasStart, hasSegments, window (0 none), scale}. */
+/**
+ * (q, k, v, start?, qSegments?, kSegments?) -> out, lse. attrs: {causal, hasStart, hasSegments, window (0 none), scale,
+ * operands? ("bfloat16": q, k, v, the cotangent and the weights are rounded to it where they enter products; default
+ * "float32"), dtype? (of out; default "float32")}. q, k and v may be of any floating type.
+ */
 export const attentionOp: OpDef = defineOp({
   name: "attention",
   infer: (inputs, attrs) => {
     check(inputs, attrs, "attention", 3);
     const q = at(inputs, 0, "attention");
     const [B, T, H] = q.shape as [number, number, number];
-    return [q, { shape: [B, H, T], dtype: "float32" }];
+    return [
+      { shape: q.shape, dtype: outputType(attrs) },
+      { shape: [B, H, T], dtype: "float32" },
+    ];
   },
   decompose: (inputs, attrs) => {
     const [q, k, v, ...optional] = inputs as [Tensor, Tensor, Tensor, ...Tensor[]];
@@ -124,10 +141,10 @@ export const attentionOp: OpDef = defineOp({
     const total = sum(weights, { axes: -1, keepDims: true });
     const isBlind = equal(total, 0);
     const safe = select(isBlind, 1, total);
-    const out = ungrouped(div(matmul(weights, grouped(v, v.shape[2] as number)), safe));
+    const out = ungrouped(div(product(weights, grouped(v, v.shape[2] as number), attrs), safe));
     const lse = squeeze(select(isBlind, Number.NEGATIVE_INFINITY, add(top, log(safe))), 4);
     const [B, T, H] = q.shape as [number, number, number];
-    return [out, reshape(lse, [B, H, T])];
+    return [cast(out, outputType(attrs)), reshape(lse, [B, H, T])];
   },
   gradient: (context) => {
     const { node, inputs, outputs, cotangents } = context;
@@ -135,7 +152,8 @@ export const attentionOp: OpDef = defineOp({
     if (dout === undefined || dlse !== undefined) return vjpOfDecomposition(attentionOp, context);
     const [q, k, v, ...optional] = inputs as [Tensor, Tensor, Tensor, ...Tensor[]];
     const [out, lse] = outputs as [Tensor, Tensor];
-    const grads = apply(attentionGradOp, [q, k, v, out, lse, dout, ...optional], node.attrs);
+    const dtype = [k, v].every((x) => x.dtype === q.dtype) ? q.dtype : "float32";
+    const grads = apply(attentionGradOp, [q, k, v, out, lse, dout, ...optional], { ...node.attrs, dtype });
     return [...grads, ...optional.map(() => undefined)];
   },
   lower: {
@@ -149,13 +167,19 @@ export const attentionOp: OpDef = defineOp({
   samples: attentionSamples,
 });
 
-/** Gradients of {@link attentionOp}: (q, k, v, out, lse, dout, optional inputs) -> dq, dk, dv. */
+/** Gradients of {@link attentionOp}: (q, k, v, out, lse, dout, optional inputs) -> dq, dk, dv of attribute `dtype`. */
 export const attentionGradOp: OpDef = defineOp({
   name: "attentionGrad",
   infer: (inputs, attrs) => {
     check(inputs, attrs, "attentionGrad", 6);
-    expectShape(at(inputs, 5, "attentionGrad"), at(inputs, 0, "attentionGrad").shape, "attentionGrad", "dout");
-    return inputs.slice(0, 3);
+    for (const [i, name] of [
+      [3, "out"],
+      [5, "dout"],
+    ] as const) {
+      expectFloating(at(inputs, i, "attentionGrad"), "attentionGrad", name);
+      expectShape(at(inputs, i, "attentionGrad"), at(inputs, 0, "attentionGrad").shape, "attentionGrad", name);
+    }
+    return inputs.slice(0, 3).map(({ shape }) => ({ shape, dtype: outputType(attrs) }));
   },
   decompose: (inputs, attrs) => {
     const [q, k, v, out, lse, dout, ...optional] = inputs as [
@@ -171,19 +195,17 @@ export const attentionGradOp: OpDef = defineOp({
     const [T, H] = [q.shape[1] as number, q.shape[2] as number];
     const rows = reshape(finite(lse), [B, G, H / G, T, 1]);
     const weights = exp(sub(maskedScores(q, k, optional, attrs), rows));
-    const dy = grouped(dout, G);
-    const delta = sum(mul(dy, grouped(out, G)), { axes: -1, keepDims: true });
-    const dscores = mul(
-      mul(weights, sub(matmul(dy, grouped(v, G), { transposeB: true }), delta)),
-      attrs["scale"] as number,
-    );
+    const dy = grouped(cast(dout, "float32"), G);
+    const delta = sum(mul(dy, grouped(cast(out, "float32"), G)), { axes: -1, keepDims: true });
+    const scale = attrs["scale"] as number;
+    const dscores = mul(weights, sub(product(dy, grouped(v, G), attrs, { transposeB: true }), delta));
     // [B,G,R,S,K] summed over the R query heads that share a key-value head.
     const shared = (x: Tensor): Tensor => reshape(transpose(sum(x, { axes: 2 }), [0, 2, 1, 3]), [B, S, G, K]);
     return [
-      ungrouped(matmul(dscores, grouped(k, G))),
-      shared(matmul(dscores, grouped(q, G), { transposeA: true })),
-      shared(matmul(weights, dy, { transposeA: true })),
-    ];
+      mul(ungrouped(product(dscores, grouped(k, G), attrs)), scale),
+      mul(shared(product(dscores, grouped(q, G), attrs, { transposeA: true })), scale),
+      shared(product(weights, dy, attrs, { transposeA: true })),
+    ].map((x) => cast(x, outputType(attrs)));
   },
   gradient: (context) => vjpOfDecomposition(attentionGradOp, context),
   lower: {
@@ -229,7 +251,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     fail("attention", "start only with causal", "causal: false", "leave start out: without causal every key is seen");
   }
   const optional = [start, qSegments, kSegments].filter((t): t is Tensor => t !== undefined);
-  return apply(attentionOp, [...[q, k, v].map(toFloat32), ...optional], {
+  return apply(attentionOp, [q, k, v, ...optional], {
     causal,
     hasStart: start !== undefined,
     hasSegments: qSegments !== undefined,
