@@ -7,7 +7,18 @@ import { createIo, type Streams } from "./io.ts";
 import { formatHelp, parseCommandLine } from "./parse.ts";
 
 /** Order of the overview; commands not listed here follow in alphabetical order. */
-const overviewOrder = ["quickstart", "doctor", "data", "tokenizer", "pretrain", "adapt", "generate", "chat", "eval"];
+const overviewOrder = [
+  "quickstart",
+  "doctor",
+  "data",
+  "tokenizer",
+  "pretrain",
+  "adapt",
+  "generate",
+  "chat",
+  "eval",
+  "bench",
+];
 
 /**
  * Runs one command line and returns the exit code: 0 done, 1 the command line is wrong or the command failed, 130 stopped

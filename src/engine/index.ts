@@ -22,5 +22,6 @@ export { formatBytes } from "./compile/memory-limit.ts";
 export { type HostInfo, hostInfo, type MachineLimits, mapFile, measureLimits } from "./host-info.ts";
 export * from "./ir/index.ts";
 export * from "./ops/index.ts";
+export { chromeTrace, groupProfile, type NamedProfile, operationName, type ProfileGroup } from "./profile.ts";
 export { fillNormal, HostRandom, type HostRandomState } from "./random.ts";
 export { flatten, isBranch, mapTree, type Tree, unflatten } from "./tree.ts";

@@ -4,6 +4,7 @@ import {
   cast,
   concat,
   div,
+  type Executable,
   foldKey,
   jit,
   maximum,
@@ -53,6 +54,8 @@ export interface CompiledStep {
   readonly stateBytes: number;
   /** Intermediates, allocated by the programs. */
   readonly arenaBytes: number;
+  /** The programs themselves, for profiles. */
+  readonly executables: readonly Executable[];
 }
 
 type Named = Readonly<Record<string, Tensor>>;
@@ -170,18 +173,24 @@ export class TrainStep {
     const trainableBytes = Object.values(this.trainable).reduce((sum, array) => sum + array.byteLength, 0);
     const stateBytes = trainableBytes * (optimizer.slots.length + (accumulate > 1 ? 1 : 0));
     if (accumulate === 1) {
-      const { flops, peakBytes, arenaBytes } = this.#update.compile(trainable, slots, frozen, arrays, scalars).stats;
-      return { flops, peakBytes, arenaBytes, stateBytes };
+      const { stats, executable } = this.#update.compile(trainable, slots, frozen, arrays, scalars);
+      const { flops, peakBytes, arenaBytes } = stats;
+      return { flops, peakBytes, arenaBytes, stateBytes, executables: [executable] };
     }
     const scalar: TensorType = { shape: [], dtype: "float32" };
     const before = { grads: trainable, lossSum: scalar, tokenCount: scalar };
-    const first = this.#accumulate.compile(before, trainable, frozen, arrays, named(this.#scalars(1, 0, 0, 0))).stats;
-    const last = this.#updateAccumulated.compile(trainable, slots, frozen, arrays, scalars, before).stats;
+    const keep = named(this.#scalars(1, 0, 0, 0));
+    const programs = [
+      this.#accumulate.compile(before, trainable, frozen, arrays, keep),
+      this.#updateAccumulated.compile(trainable, slots, frozen, arrays, scalars, before),
+    ] as const;
+    const [first, last] = [programs[0].stats, programs[1].stats];
     return {
       flops: first.flops * (accumulate - 1) + last.flops,
       peakBytes: Math.max(first.peakBytes, last.peakBytes),
       arenaBytes: first.arenaBytes + last.arenaBytes,
       stateBytes,
+      executables: programs.map(({ executable }) => executable),
     };
   }
 

@@ -27,6 +27,7 @@ const commands = [
   "generate",
   "chat",
   "eval",
+  "bench",
 ];
 
 test("the overview lists every command with a summary", async () => {

@@ -41,6 +41,8 @@ export interface ProfileEntry {
   readonly lastSeconds: number;
   /** Floating-point operations of products per call; 0 for kernels that do not multiply matrices. */
   readonly flops: number;
+  /** How these products read their operands; absent where there are none. */
+  readonly operands?: "float32" | "bfloat16";
   /** Memory that a call moves when it reads and writes every operand once. */
   readonly bytes: number;
   /** Operands of a product (`1024x768 · 768x2304`), the largest operand of any other kernel. */

@@ -9,12 +9,20 @@ export interface StepCost {
   readonly flops: number;
   /** Memory read and written when every operand is moved once. */
   readonly bytes: number;
+  /** How the products read their operands; it decides which limit they run against. Absent where there are none. */
+  readonly operands?: "float32" | "bfloat16";
   /** Its operands: those of a product, else the largest. */
   readonly shapes: string;
 }
 
 export function costOf(step: Step): StepCost {
-  return { flops: flopsOf(step), bytes: bytesOf(step), shapes: shapesOf(step) };
+  const flops = flopsOf(step);
+  const cost = { flops, bytes: bytesOf(step), shapes: shapesOf(step) };
+  return flops === 0 ? cost : { ...cost, operands: operandsOf(step) };
+}
+
+function operandsOf({ kernel, ints }: Step): "float32" | "bfloat16" {
+  return ints[kernel === "matmul" ? 0 : 4] === 1 ? "bfloat16" : "float32";
 }
 
 /** Inputs and outputs once each; of a table or cache only the rows that are touched. */
@@ -33,12 +41,12 @@ function distinctElements({ shape, strides }: View): number {
   return shape.reduce((size, n, axis) => (strides[axis] === 0 && n > 0 ? size : size * n), 1);
 }
 
-function shapesOf({ kernel, inputs, outputs, ints }: Step): string {
+function shapesOf({ kernel, inputs, outputs }: Step): string {
   const [a, b] = inputs;
   if (kernel === "matmul" && a !== undefined && b !== undefined) {
     const batch = a.shape.slice(0, -2);
     const copies = sizeOf(batch) === 1 ? "" : `${batch.join("x")} of `;
-    return `${copies}${matrix(a)} · ${matrix(b)}${ints[0] === 1 ? " bf16" : ""}`;
+    return `${copies}${matrix(a)} · ${matrix(b)}`;
   }
   const all = [...inputs, ...outputs];
   const largest = all.reduce<View | undefined>(

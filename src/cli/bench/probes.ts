@@ -1,0 +1,142 @@
+import {
+  type Executable,
+  HostRandom,
+  jit,
+  NdArray,
+  type Tensor,
+  type TensorType,
+  unflatten,
+} from "../../engine/index.ts";
+import type { Model } from "../../models/index.ts";
+import { causalLm, createOptimizer, type LossFunction, type TrainBatch, TrainStep } from "../../train/index.ts";
+
+/** Something to time: `run` does it once more, on the same random tokens. */
+export interface Probe {
+  readonly run: () => Promise<unknown>;
+  readonly executables: readonly Executable[];
+  /** Tokens that a run trains on or generates. */
+  readonly tokens: number;
+  /** Of products and attention. */
+  readonly flops: number;
+  /** Planned memory of the largest program: weights, state, inputs, outputs and intermediates. */
+  readonly peakBytes: number;
+  readonly compileSeconds: number;
+}
+
+export type Precision = "f32" | "bf16";
+
+export interface TrainProbeOptions {
+  readonly batchSize: number;
+  readonly context: number;
+  readonly precision: Precision;
+  /** Default adamw. */
+  readonly optimizer?: string;
+  /** Default: next-token prediction on random tokens. */
+  readonly objective?: { readonly loss: LossFunction; readonly batch: TrainBatch };
+}
+
+/** A whole training step of a model. The model's weights are trained in place: they are the probe's from here on. */
+export function trainProbe(model: Model, options: TrainProbeOptions): Probe {
+  const { batchSize, context } = options;
+  if (options.precision === "bf16") {
+    throw new PlinthError("--precision bf16: training in bfloat16 is not available yet", "use --precision f32");
+  }
+  const specs = model.family.parameters(model.config);
+  const { loss, batch } = options.objective ?? {
+    loss: causalLm(model.family, model.config),
+    batch: randomBatch(model.config.vocabSize, [batchSize, context]),
+  };
+  const step = new TrainStep(
+    Object.fromEntries(model.params),
+    {},
+    {
+      loss,
+      optimizer: createOptimizer(options.optimizer ?? "adamw", {}),
+      clipNorm: 1,
+      decay: (name) => specs[name]?.decay ?? false,
+      accumulate: 1,
+      seed: 0,
+    },
+  );
+  const from = performance.now();
+  const { flops, peakBytes, executables } = step.compile(batch);
+  const compileSeconds = (performance.now() - from) / 1000;
+  step.initialiseSlots();
+  let number = 0;
+  const run = () => step.run(++number, 3e-4, [batch]);
+  return { run, executables, tokens: batchSize * context, flops, peakBytes, compileSeconds };
+}
+
+/** Random tokens and targets, the same for the same shape. */
+export function randomBatch(vocabSize: number, shape: readonly [number, number]): TrainBatch {
+  const random = new HostRandom(0);
+  const count = shape[0] * shape[1];
+  const ids = () =>
+    NdArray.int32(
+      shape,
+      Int32Array.from({ length: count }, () => random.int(vocabSize)),
+    );
+  return { arrays: { tokens: ids(), targets: ids() }, tokenCount: count, byteCount: count };
+}
+
+export interface DecodeProbeOptions {
+  readonly batchSize: number;
+  /** Length of the cache; the new token stands at its end. */
+  readonly context: number;
+}
+
+/** One more token for each row of a batch, with a full key-value cache. */
+export function decodeProbe(model: Model, { batchSize, context }: DecodeProbeOptions): Probe {
+  const { family, config } = model;
+  const params = Object.fromEntries(model.params);
+  const shapes = family.cacheShape(config, batchSize, context);
+  let cache = Object.fromEntries(
+    Object.entries(shapes).map(([name, shape]) => [name, NdArray.zeros("float32", shape)]),
+  );
+  const row = (value: number) => NdArray.int32([batchSize], new Int32Array(batchSize).fill(value));
+  const inputs = {
+    tokens: NdArray.int32([batchSize, 1], new Int32Array(batchSize).fill(1)),
+    start: row(context - 1),
+    lastIndex: row(0),
+  };
+  type Named = Readonly<Record<string, Tensor>>;
+  type Inputs = { readonly tokens: Tensor; readonly start: Tensor; readonly lastIndex: Tensor };
+  const forward = jit(
+    (weights: Named, before: Named, given: Inputs) => {
+      const out = family.forward(unflatten(Object.entries(weights)), { ...given, cache: before }, config);
+      return { logits: out.logits, cache: out.cache as Named };
+    },
+    { donate: [1], name: "decode" },
+  );
+  const from = performance.now();
+  const { executable, stats } = forward.compile(typesOf(params), typesOf(cache), typesOf(inputs));
+  const compileSeconds = (performance.now() - from) / 1000;
+  const run = async () => {
+    cache = (await forward(params, cache, inputs)).cache;
+  };
+  const { flops, peakBytes } = stats;
+  return { run, executables: [executable], tokens: batchSize, flops, peakBytes, compileSeconds };
+}
+
+function typesOf<K extends string>(arrays: Readonly<Record<K, NdArray>>): Record<K, TensorType> {
+  return Object.fromEntries(
+    Object.entries<NdArray>(arrays).map(([name, { shape, dtype }]) => [name, { shape, dtype }]),
+  ) as Record<K, TensorType>;
+}
+
+/** Seconds of each of `rounds` runs; stops early once `budgetSeconds` are used up. The caller has run it once before. */
+export async function timeRuns(
+  probe: Probe,
+  { rounds, budgetSeconds, signal }: { rounds: number; budgetSeconds: number; signal: AbortSignal },
+): Promise<readonly number[]> {
+  const times: number[] = [];
+  const begin = performance.now();
+  while (times.length < rounds) {
+    signal.throwIfAborted();
+    const start = performance.now();
+    await probe.run();
+    times.push((performance.now() - start) / 1000);
+    if ((performance.now() - begin) / 1000 > budgetSeconds) break;
+  }
+  return times;
+}
