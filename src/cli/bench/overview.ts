@@ -18,7 +18,7 @@ export async function measureOverview(
   subject: Subject,
   { limits, io, secondsEach }: { limits: MachineLimits; io: CommandIo; secondsEach: number },
 ): Promise<OverviewRow[]> {
-  const precisions: readonly Precision[] = subject.precision === undefined ? ["f32", "bf16"] : [subject.precision];
+  const precisions: readonly Precision[] = subject.precision === undefined ? ["f32"] : [subject.precision];
   // Limits are the best of many tries, so figures against them are as well.
   const best = async (probe: Probe): Promise<number> => {
     await probe.run();
@@ -30,7 +30,7 @@ export async function measureOverview(
   for (const precision of precisions) {
     const size = 1024;
     io.progress(`product of ${size} x ${size} matrices, ${names[precision]}`);
-    const seconds = await best(productProbe(size, precision));
+    const seconds = await best(productProbe(size));
     const value = (2 * size ** 3) / seconds / 1e9;
     rows.push({
       name: `product ${size}x${size} · ${size}x${size}, ${names[precision]}`,
@@ -66,14 +66,13 @@ export async function measureOverview(
   return rows;
 }
 
-function productProbe(size: number, precision: Precision): Probe {
+function productProbe(size: number): Probe {
   const random = () => {
     const data = new Float32Array(size * size);
     for (let i = 0; i < data.length; i++) data[i] = (i % 17) / 8 - 1;
     return NdArray.float32([size, size], data);
   };
-  const operands = precision === "bf16" ? "bfloat16" : "float32";
-  const product = jit((a: Tensor, b: Tensor) => matmul(a, b, { operands } as object), { name: "product" });
+  const product = jit((a: Tensor, b: Tensor) => matmul(a, b), { name: "product" });
   const [a, b] = [random(), random()];
   const { executable, stats } = product.compile(a, b);
   const { flops, peakBytes } = stats;

@@ -1,3 +1,4 @@
+import { PlinthError } from "../../base/index.ts";
 import {
   type Executable,
   HostRandom,
