@@ -61,6 +61,21 @@
           },
           "msvs_settings": {"VCCLCompilerTool": {"AdditionalOptions": ["/arch:AVX512"]}},
         },
+        {
+          "target_name": "plinth-avx512bf16",
+          "includes": ["native/variant.gypi"],
+          "defines": ["PLINTH_AVX512_BF16"],
+          "cflags": [
+            "-mavx512bf16", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma", "-mf16c",
+            "-mprefer-vector-width=512",
+          ],
+          "xcode_settings": {
+            "OTHER_CFLAGS": [
+              "-mavx512bf16", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma", "-mf16c",
+            ],
+          },
+          "msvs_settings": {"VCCLCompilerTool": {"AdditionalOptions": ["/arch:AVX512"]}},
+        },
       ],
     }],
     ["target_arch=='arm64'", {"targets": [{"target_name": "plinth-neon", "includes": ["native/variant.gypi"]}]}],

@@ -26,7 +26,9 @@
 namespace plinth {
 
 const char* compiledIsa() {
-#if defined(__AVX512F__)
+#if defined(PLINTH_AVX512_BF16)
+  return "avx512bf16";
+#elif defined(__AVX512F__)
   return "avx512";
 #elif defined(__AVX2__)
   return "avx2";
@@ -202,7 +204,7 @@ double fmaPeak(double seconds, int threads) {
 }
 
 double bfloat16Peak(double seconds, int threads) {
-#if defined(__AVX512BF16__)
+#if defined(PLINTH_AVX512_BF16)
   return peakOf(seconds, threads, 4 * kLanes * kChains, [](int64_t rounds) {
     const __m512bh ones = _mm512_cvtne2ps_pbh(fill(1.0f), fill(1.0f));
     return chainLoop(rounds, [=](Lanes sum) { return _mm512_dpbf16_ps(sum, ones, ones); });

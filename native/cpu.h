@@ -6,7 +6,7 @@
 
 namespace plinth {
 
-// The variant this addon was compiled for: "baseline", "avx2", "avx512" or "neon".
+// The variant this addon was compiled for: "baseline", "avx2", "avx512", "avx512bf16" or "neon".
 const char* compiledIsa();
 
 // Instruction sets usable here (supported by the processor and enabled by the system): "avx2", "fma", ...

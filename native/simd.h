@@ -124,13 +124,15 @@ inline I32 iota() {
 }
 
 inline F32 loadBf16(const uint16_t* p) { return floatOf(shiftLeft<16>(widenUnsigned(p))); }
-/** Rounds to nearest even; NaN stays a (quiet) NaN. */
-inline void storeBf16(uint16_t* p, F32 x) {
+/** Bits of the nearest bfloat16 (ties to even) in the upper halves, anything in the lower; NaN stays a (quiet) NaN. */
+inline I32 bf16Bits(F32 x) {
   const I32 bits = bitsOf(x);
   const I32 rounded = bits + splatInt(0x7fff) + (shiftRightLogical<16>(bits) & splatInt(1));
-  const I32 kept = select(notEqual(x, x), bits | splatInt(0x400000), rounded);
-  narrow(p, shiftRightLogical<16>(kept));
+  return select(notEqual(x, x), bits | splatInt(0x400000), rounded);
 }
+/** The nearest bfloat16 as a float32. */
+inline F32 roundToBf16(F32 x) { return floatOf(bf16Bits(x) & splatInt(static_cast<int32_t>(0xffff0000u))); }
+inline void storeBf16(uint16_t* p, F32 x) { narrow(p, shiftRightLogical<16>(bf16Bits(x))); }
 
 /** Loads n <= kLanes elements, the rest 0. */
 inline F32 loadUpTo(const float* p, int n) { return n >= kLanes ? load(p) : loadPartial(p, n); }

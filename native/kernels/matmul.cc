@@ -6,6 +6,7 @@
 
 #include "kernel.h"
 #include "kernels/matmul.h"
+#include "kernels/matmul_epilogue.h"
 
 namespace plinth {
 namespace matmul {
@@ -213,18 +214,28 @@ struct Batch {
 
 static void matmulKernel(const KernelArgs& args) {
   using namespace matmul;
-  require(args.nIn == 2 && args.nOut == 1, "matmul: expected two inputs and one output");
+  require(args.nIn >= 2 && args.nOut >= 1, "matmul: expected at least two inputs and one output");
+  const int64_t operands = args.nInts > 0 ? args.ints[0] : 0;
+  require(operands == 0 || operands == 1, "matmul: expected operands 0 (as they are) or 1 (bfloat16)");
+  require(args.nInts > 1 || (args.nIn == 2 && args.nOut == 1), "matmul: expected two inputs and one output");
+  const bool rounded = operands == 1;
   const Tensor &a = args.in[0], &b = args.in[1], &c = args.out[0];
   const int r = c.rank;
   const auto isFloat = [](DType t) { return t == DType::Float32 || t == DType::BFloat16 || t == DType::Float16; };
   require(r >= 2 && a.rank == r && b.rank == r, "matmul: expected operands of equal rank, at least 2");
-  require(isFloat(a.dtype) && isFloat(b.dtype) && c.dtype == DType::Float32, "matmul: expected floats, to float32");
+  require(isFloat(a.dtype) && isFloat(b.dtype), "matmul: expected floats");
+  require(args.nInts > 1 || isFloat(c.dtype), "matmul: expected floats");
+  for (int i = 0; i < args.nOut; i++) require(args.out[i].size() == c.size(), "matmul: expected outputs [..., M, N]");
+  const Epilogue epilogue(args);
+  // Without an epilogue the sums are the output; else they stay here until it has run.
+  float* const product =
+      epilogue.isNeeded() ? static_cast<float*>(ThreadPool::scratch(std::max<int64_t>(c.size(), 1) * 4, 3)) : c.as<float>();
   require(a.shape[r - 2] == c.shape[r - 2] && b.shape[r - 1] == c.shape[r - 1] && a.shape[r - 1] == b.shape[r - 2],
           "matmul: expected a[..., M, K], b[..., K, N] and out[..., M, N]");
   Product p{c.shape[r - 2], c.shape[r - 1], a.shape[r - 1],
-            {static_cast<const char*>(a.data), a.dtype, a.strides[r - 2], a.strides[r - 1]},
-            {static_cast<const char*>(b.data), b.dtype, b.strides[r - 1], b.strides[r - 2]},
-            c.as<float>(), c.shape[r - 1]};
+            {static_cast<const char*>(a.data), a.dtype, a.strides[r - 2], a.strides[r - 1], rounded},
+            {static_cast<const char*>(b.data), b.dtype, b.strides[r - 1], b.strides[r - 2], rounded},
+            product, c.shape[r - 1]};
   // The stride of a single line means nothing; do not take it for contiguous lines.
   if (p.M == 1) p.a.lineStride = 0;
   if (p.N == 1) p.b.lineStride = 0;
@@ -270,6 +281,10 @@ static void matmulKernel(const KernelArgs& args) {
   } else {
     for (int64_t i = 0; i < batch.count; i++) multiply(item(i), args.pool);
   }
+  if (!epilogue.isNeeded()) return;
+  args.pool.parallelRange(c.size(), 16 * bytecode::kBlock, [&](int64_t begin, int64_t end) {
+    Epilogue::Runner(epilogue, 0).run(begin, end - begin, product + begin);
+  });
 }
 
 PLINTH_KERNEL("matmul", matmulKernel);

@@ -117,17 +117,13 @@ void multiplyRows(const Product& p, const float* a, ThreadPool& pool) {
 
 void multiplyFewRows(const Product& p, ThreadPool& pool) {
   float* a = static_cast<float*>(ThreadPool::scratch(p.M * p.K * 4, 1));
-  withElement(p.a.dtype, [&](auto element) {
+  withOperandElement(p.a, [&](auto element) {
     for (int64_t m = 0; m < p.M; m++) {
       const auto* from = reinterpret_cast<const decltype(element)*>(p.a.at(m, 0));
       for (int64_t k = 0; k < p.K; k++) a[m * p.K + k] = toFloat(from[k * p.a.kStride]);
     }
   });
-  switch (p.b.dtype) {
-    case DType::BFloat16: return multiplyRows<BFloat16>(p, a, pool);
-    case DType::Float16: return multiplyRows<Float16>(p, a, pool);
-    default: return multiplyRows<float>(p, a, pool);
-  }
+  withOperandElement(p.b, [&](auto element) { multiplyRows<decltype(element)>(p, a, pool); });
 }
 
 }  // namespace plinth::matmul

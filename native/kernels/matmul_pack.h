@@ -11,12 +11,34 @@
 
 namespace plinth::matmul {
 
+// Elements that are rounded to bfloat16 as they are read.
+template <typename T>
+struct Rounded {
+  T value;
+};
+template <typename T>
+float toFloat(Rounded<T> x) {
+  return bfloat16ToFloat(floatToBfloat16(plinth::toFloat(x.value)));
+}
+template <typename T>
+F32 loadVector(const Rounded<T>* p) {
+  return simd::roundToBf16(plinth::loadVector(&p->value));
+}
+template <typename T>
+F32 loadVectorUpTo(const Rounded<T>* p, int64_t n) {
+  return simd::roundToBf16(plinth::loadVectorUpTo(&p->value, n));
+}
+using plinth::loadVector;
+using plinth::loadVectorUpTo;
+using plinth::toFloat;
+
 // One operand seen as lines (rows of A, columns of B) of K terms each. Strides in elements.
 struct Operand {
   const char* data;
   DType dtype;
   int64_t lineStride;
   int64_t kStride;
+  bool rounded = false;  // to bfloat16, as it is read
 
   const char* at(int64_t line, int64_t k) const { return data + (line * lineStride + k * kStride) * bytesOf(dtype); }
 };
@@ -71,16 +93,21 @@ void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines
   }
 }
 
-inline void pack(const Operand& operand, int64_t line, int64_t lines, int64_t k, int64_t kc, int width, float* to) {
-  const char* from = operand.at(line, k);
+// Calls fn(T{}) with the type that reads the operand's elements.
+template <typename F>
+void withOperandElement(const Operand& operand, F&& fn) {
   switch (operand.dtype) {
-    case DType::BFloat16:
-      return packTyped(reinterpret_cast<const BFloat16*>(from), operand.lineStride, operand.kStride, lines, kc, width, to);
-    case DType::Float16:
-      return packTyped(reinterpret_cast<const Float16*>(from), operand.lineStride, operand.kStride, lines, kc, width, to);
-    default:
-      return packTyped(reinterpret_cast<const float*>(from), operand.lineStride, operand.kStride, lines, kc, width, to);
+    case DType::BFloat16: return fn(BFloat16{});
+    case DType::Float16: return operand.rounded ? fn(Rounded<Float16>{}) : fn(Float16{});
+    default: return operand.rounded ? fn(Rounded<float>{}) : fn(float{});
   }
+}
+
+inline void pack(const Operand& operand, int64_t line, int64_t lines, int64_t k, int64_t kc, int width, float* to) {
+  withOperandElement(operand, [&](auto element) {
+    packTyped(reinterpret_cast<const decltype(element)*>(operand.at(line, k)), operand.lineStride, operand.kStride, lines, kc,
+              width, to);
+  });
 }
 
 // Packed lines of an operand: panels of `fullWidth` lines, the last one of the width that `widthOf` gives its lines.

@@ -170,7 +170,7 @@ test("an instruction set that is unknown, missing or beyond the CPU is refused",
   for (const variant of builtVariants()) {
     const { native } = hostInfo();
     assert.ok("isa" in native);
-    const needed = { avx2: "avx2", avx512: "avx512f", neon: "neon" }[variant];
+    const needed = { avx2: "avx2", avx512: "avx512f", avx512bf16: "avx512_bf16", neon: "neon" }[variant];
     if (needed === undefined || native.cpuFeatures.includes(needed)) assert.equal(loadNative(variant).isa(), variant);
   }
 });

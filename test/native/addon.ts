@@ -39,6 +39,7 @@ const needs: Record<string, readonly string[]> = {
   neon: ["neon"],
   avx2: ["avx2", "fma", "f16c"],
   avx512: ["avx512f", "avx512bw", "avx512vl", "avx512dq"],
+  avx512bf16: ["avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"],
 };
 
 export function addonPath(isa: string): string {

@@ -307,5 +307,5 @@ test("measured limits are positive and features agree with the variant", () => {
   assert.ok(addon.fmaPeak(0.02, 1) > 0);
   assert.ok(addon.bandwidth(0.05, 2) > 0);
   assert.ok(addon.kernels().includes("matmul"));
-  if (addon.isa() === "avx512") assert.ok(addon.cpuFeatures().includes("avx512f"));
+  if (addon.isa().startsWith("avx512")) assert.ok(addon.cpuFeatures().includes("avx512f"));
 });

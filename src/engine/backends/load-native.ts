@@ -47,6 +47,10 @@ const variants: Readonly<Record<string, { readonly arch: string; readonly needs:
   neon: { arch: "arm64", needs: ["neon"] },
   avx2: { arch: "x64", needs: ["avx2", "fma", "f16c"] },
   avx512: { arch: "x64", needs: ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq"] },
+  avx512bf16: {
+    arch: "x64",
+    needs: ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"],
+  },
 };
 export const isaVariants: readonly string[] = Object.keys(variants);
 

@@ -20,7 +20,7 @@ export { dropout } from "./dropout.ts";
 export { gather, scatterAdd } from "./gather.ts";
 export { gelu, silu } from "./gelu.ts";
 export { layerNorm } from "./layer-norm.ts";
-export { matmul } from "./matmul.ts";
+export { type MatmulOptions, matmul, type ProductOperands } from "./matmul.ts";
 export { argmax, max, mean } from "./max.ts";
 export { foldKey, randomBits, randomNormal, randomUniform, type StreamOptions } from "./random.ts";
 export { expandDims, reshape, squeeze } from "./reshape.ts";
