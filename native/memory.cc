@@ -9,6 +9,8 @@
 
 #if defined(_WIN32)
 #include <malloc.h>
+#elif defined(__wasm__)
+// One memory, no files.
 #else
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -19,10 +21,12 @@
 namespace plinth {
 namespace {
 
+#if !defined(_WIN32) && !defined(__wasm__)
 // From here on memory comes as pages of its own: zeroed by the system when first touched, and given back at once.
 constexpr int64_t kMapThreshold = 1 << 20;
+#endif
 
-[[noreturn]] void fail(const std::string& path, int error) {
+[[noreturn]] [[maybe_unused]] void fail(const std::string& path, int error) {
   throw std::runtime_error(path + ": " + std::strerror(error));
 }
 
@@ -36,6 +40,7 @@ void* allocateAligned(int64_t bytes) {
   std::memset(data, 0, static_cast<size_t>(bytes));
   return data;
 #else
+#if !defined(__wasm__)
   if (bytes >= kMapThreshold) {
     void* data = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) throw std::bad_alloc();
@@ -44,8 +49,18 @@ void* allocateAligned(int64_t bytes) {
 #endif
     return data;
   }
+#endif
   void* data = nullptr;
-  if (posix_memalign(&data, kAlignment, static_cast<size_t>(bytes)) != 0) throw std::bad_alloc();
+  if (static_cast<uint64_t>(bytes) > SIZE_MAX - kAlignment) throw std::bad_alloc();
+  if (posix_memalign(&data, kAlignment, static_cast<size_t>(bytes)) != 0) {
+#if defined(__wasm__)
+    // Nothing catches (wasm/module.cc): this is what the user reads.
+    throw std::runtime_error("out of memory: WebAssembly cannot allocate " + std::to_string(bytes) +
+                             " bytes more. Fix: use a smaller batch or context");
+#else
+    throw std::bad_alloc();
+#endif
+  }
   std::memset(data, 0, static_cast<size_t>(bytes));
   return data;
 #endif
@@ -55,6 +70,9 @@ void freeAligned(void* data, int64_t bytes) {
 #if defined(_WIN32)
   (void)bytes;
   _aligned_free(data);
+#elif defined(__wasm__)
+  (void)bytes;
+  std::free(data);
 #else
   if (bytes >= kMapThreshold) {
     munmap(data, static_cast<size_t>(bytes));
@@ -64,6 +82,7 @@ void freeAligned(void* data, int64_t bytes) {
 #endif
 }
 
+#if !defined(__wasm__)
 MappedFile mapFile(const std::string& path) {
 #if defined(_WIN32)
   std::FILE* file = std::fopen(path.c_str(), "rb");
@@ -115,5 +134,6 @@ void unmapFile(const MappedFile& file) {
   munmap(file.data, static_cast<size_t>(file.bytes));
 #endif
 }
+#endif
 
 }  // namespace plinth

@@ -137,6 +137,7 @@ void Program::run(const std::vector<void*>& inputs, const std::vector<void*>& ou
   std::vector<Clock::time_point> times(profiling ? 2 * args_.size() : 0);  // begin and end of each instruction
   for (size_t i = 0; i < args_.size(); i++) {
     if (cancelled.load(std::memory_order_relaxed)) return;
+    current_ = i;
     if (profiling) times[2 * i] = Clock::now();
     try {
       kernels_[i](args_[i]);
@@ -149,7 +150,7 @@ void Program::run(const std::vector<void*>& inputs, const std::vector<void*>& ou
     const auto seconds = [](Clock::time_point from, Clock::time_point to) {
       return std::chrono::duration<double>(to - from).count();
     };
-    std::lock_guard<std::mutex> lock(profileMutex_);
+    Lock lock(profileMutex_);
     for (size_t i = 0; i < profile_.size(); i++) {
       ProfileEntry& entry = profile_[i];
       entry.lastStart = seconds(times[0], times[2 * i]);
@@ -161,7 +162,7 @@ void Program::run(const std::vector<void*>& inputs, const std::vector<void*>& ou
 }
 
 void Program::setProfile(bool on) {
-  std::lock_guard<std::mutex> lock(profileMutex_);
+  Lock lock(profileMutex_);
   if (on && !profiling_) {
     for (ProfileEntry& entry : profile_) entry = {entry.label, entry.kernel};
   }
@@ -169,7 +170,7 @@ void Program::setProfile(bool on) {
 }
 
 std::vector<ProfileEntry> Program::profile() const {
-  std::lock_guard<std::mutex> lock(profileMutex_);
+  Lock lock(profileMutex_);
   return profile_;
 }
 

@@ -3,12 +3,12 @@
 
 #include <atomic>
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "kernel.h"
 #include "memory.h"
+#include "mutex.h"
 
 namespace plinth {
 
@@ -59,6 +59,9 @@ class Program {
   // between instructions; a cancelled run leaves its outputs unfinished.
   void run(const std::vector<void*>& inputs, const std::vector<void*>& outputs, const std::atomic<bool>& cancelled);
 
+  // Label of the instruction that is running, or ran last.
+  const std::string& currentLabel() const { return spec_.instructions[current_].label; }
+
   void setProfile(bool on);
   std::vector<ProfileEntry> profile() const;
 
@@ -82,8 +85,9 @@ class Program {
   std::vector<Patch> inputPatches_, outputPatches_, arenaPatches_;
   AlignedBuffer arena_;
   bool arenaReady_ = false;
+  size_t current_ = 0;
   std::atomic<bool> profiling_{false};
-  mutable std::mutex profileMutex_;
+  mutable Mutex profileMutex_;
   std::vector<ProfileEntry> profile_;
 };
 

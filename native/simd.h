@@ -3,7 +3,7 @@
 //   F32, I32, Mask, kLanes
 //   zero splat load loadPartial store storePartial      (partial: the first n lanes; others read as 0 and are not written)
 //   splatInt loadInt loadIntPartial storeInt storeIntPartial
-//   + - * / fma(a,b,c)=a*b+c fnma(a,b,c)=c-a*b (one rounding, but two on SSE2) min max sqrt floor
+//   + - * / fma(a,b,c)=a*b+c fnma(a,b,c)=c-a*b (one rounding, but two on SSE2 and WebAssembly) min max sqrt floor
 //   roundNearest(ties to even) scalePow2(a,n)=a*2^n
 //   + - * multiplyHigh (unsigned) & | ^ shiftLeft<n> shiftRight<n> (arithmetic) shiftRightLogical<n>  on I32
 //   bitsOf floatOf (reinterpret) toFloat truncate (convert)
@@ -26,6 +26,8 @@
 #include "simd/avx2.h"
 #elif defined(__ARM_NEON)
 #include "simd/neon.h"
+#elif defined(__wasm_simd128__)
+#include "simd/wasm.h"
 #elif defined(__SSE2__) || defined(_M_X64)
 #include "simd/sse2.h"
 #else

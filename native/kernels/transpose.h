@@ -72,6 +72,15 @@ inline void transposeBlock(F32 (&r)[4]) {
   r[2].v = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
   r[3].v = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
 }
+#elif defined(__wasm_simd128__)
+inline void transposeBlock(F32 (&r)[4]) {
+  const v128_t a = wasm_i32x4_shuffle(r[0].v, r[1].v, 0, 4, 1, 5), b = wasm_i32x4_shuffle(r[0].v, r[1].v, 2, 6, 3, 7);
+  const v128_t c = wasm_i32x4_shuffle(r[2].v, r[3].v, 0, 4, 1, 5), d = wasm_i32x4_shuffle(r[2].v, r[3].v, 2, 6, 3, 7);
+  r[0].v = wasm_i64x2_shuffle(a, c, 0, 2);
+  r[1].v = wasm_i64x2_shuffle(a, c, 1, 3);
+  r[2].v = wasm_i64x2_shuffle(b, d, 0, 2);
+  r[3].v = wasm_i64x2_shuffle(b, d, 1, 3);
+}
 #else
 inline void transposeBlock(F32 (&r)[4]) { _MM_TRANSPOSE4_PS(r[0].v, r[1].v, r[2].v, r[3].v); }
 #endif

@@ -95,6 +95,10 @@ describe("reference backend", { skip: nativeOnly }, () => {
   for (const op of ops) test(op.name, () => checkBackend(op, referenceBackend));
 });
 
+describe("WebAssembly backend", { skip: nativeOnly }, () => {
+  for (const op of ops) test(op.name, () => checkBackend(op, createBackend("wasm")));
+});
+
 describe("native backend", { skip: native === undefined ? "the native engine is not built here" : false }, () => {
   for (const op of ops) {
     test(op.name, () => checkBackend(op, native as Backend));

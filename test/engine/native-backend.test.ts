@@ -4,6 +4,7 @@ import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { packageRoot } from "../../src/base/index.ts";
 import { builtVariants, loadNative } from "../../src/engine/backends/load-native.ts";
 import {
   add,
@@ -203,26 +204,33 @@ test("arrays of another shape than compiled for are refused", async () => {
   await assert.rejects(compiled.executable.run([]), /run: expected 1 arrays, got 0/);
 });
 
-test("without a native build the reference backend runs, after one line of warning", () => {
-  // A copy of the compiled engine in a package without native files.
-  const folder = mkdtempSync(join(tmpdir(), "plinth-"));
-  try {
-    const sources = join(import.meta.dirname, "..", "..", "src");
-    for (const part of ["base", "engine"]) cpSync(join(sources, part), join(folder, "src", part), { recursive: true });
-    writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "plinth", type: "module", version: "0.0.0" }));
-    const script = `
-      import { defaultBackend, hostInfo, jit, NdArray, add } from "./src/engine/index.js";
-      const f = jit((x) => add(x, 1));
-      await f(NdArray.scalar(1));
-      const out = await f(NdArray.scalar(41));
-      console.log(defaultBackend().name, out.item(), hostInfo().native.missing !== undefined);`;
-    const run = spawnSync(process.execPath, ["--input-type=module", "-e", script], { cwd: folder, encoding: "utf8" });
-    assert.equal(run.stdout, "reference 42 true\n", run.stderr);
-    assert.match(
-      run.stderr,
-      /^plinth: the native engine \(plinth-baseline\.node\) is not built\. Fix: .*npm run build:native\. Running on the slow reference backend\.\n$/,
-    );
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-});
+for (const [engine, running] of [
+  ["wasm", "WebAssembly, on one thread and several times slower"],
+  ["reference", "the slow reference backend"],
+] as const) {
+  test(`without a native build the ${engine} backend runs, after one line of warning`, () => {
+    // A copy of the compiled engine in a package without native files.
+    const folder = mkdtempSync(join(tmpdir(), "plinth-"));
+    try {
+      const sources = join(import.meta.dirname, "..", "..", "src");
+      for (const part of ["base", "engine"])
+        cpSync(join(sources, part), join(folder, "src", part), { recursive: true });
+      if (engine === "wasm") cpSync(join(packageRoot(), "wasm"), join(folder, "wasm"), { recursive: true });
+      writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "plinth", type: "module", version: "0.0.0" }));
+      const script = `
+        import { defaultBackend, hostInfo, jit, NdArray, add } from "./src/engine/index.js";
+        const f = jit((x) => add(x, 1));
+        await f(NdArray.scalar(1));
+        const out = await f(NdArray.scalar(41));
+        console.log(defaultBackend().name, out.item(), hostInfo().native.missing !== undefined);`;
+      const run = spawnSync(process.execPath, ["--input-type=module", "-e", script], { cwd: folder, encoding: "utf8" });
+      assert.equal(run.stdout, `${engine} 42 true\n`, run.stderr);
+      const missing =
+        /^plinth: the native engine \(plinth-baseline\.node\) is not built\. Fix: .*npm run build:native\. /;
+      assert.match(run.stderr, missing);
+      assert.equal(run.stderr.replace(missing, ""), `Running on ${running}.\n`);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+}

@@ -25,9 +25,9 @@ import { type Cache, loadModel, type Model, readSafetensors } from "../../src/mo
 
 export const goldenDir = join(packageRoot(), "test", "golden");
 
-/** Both backends; one that this machine cannot run carries the reason. */
+/** All backends; one that this machine cannot run carries the reason. */
 export const backends: readonly { name: string; backend?: Backend; skip: string | false }[] = (
-  ["reference", "native"] as const
+  ["reference", "wasm", "native"] as const
 ).map((name) => {
   try {
     return { name, backend: createBackend(name), skip: false };

@@ -4,9 +4,8 @@ import type { StepCost } from "../compile/cost.ts";
 import { dtypeBytes, type HostArray } from "../ir/dtype.ts";
 import type { Graph } from "../ir/graph.ts";
 import { NdArray } from "../ir/nd-array.ts";
-import { formatShape, sameShape } from "../ir/shape.ts";
-import type { Tensor } from "../ir/tensor.ts";
 import type { Backend, Executable, ExecutableStats, ProfileEntry } from "./backend.ts";
+import { checkInputs } from "./check-inputs.ts";
 import { loadNative, type NativeAddon, type NativeProgram } from "./load-native.ts";
 
 /** The C++ engine. Throws what {@link loadNative} throws. */
@@ -38,7 +37,7 @@ class NativeExecutable implements Executable {
   }
 
   async run(inputs: readonly NdArray[]): Promise<NdArray[]> {
-    this.#check(inputs);
+    checkInputs(this.#graph, inputs);
     const memory = inputs.map((array) => array.data);
     const outputs = this.#graph.outputs.map(({ shape, dtype }, i) => {
       const alias = this.#aliases[i];
@@ -67,20 +66,6 @@ class NativeExecutable implements Executable {
   profile(): readonly ProfileEntry[] {
     const times = this.#addon.profileResult(this.#program);
     return times.map((entry, i) => ({ ...entry, ...(this.#costs[i] as StepCost) }));
-  }
-
-  #check(inputs: readonly NdArray[]): void {
-    if (inputs.length !== this.#graph.inputs.length) {
-      throw new PlinthError(`run: expected ${this.#graph.inputs.length} arrays, got ${inputs.length}`);
-    }
-    inputs.forEach((array, i) => {
-      const { dtype, shape } = this.#graph.inputs[i] as Tensor;
-      if (array.dtype === dtype && sameShape(array.shape, shape)) return;
-      throw new PlinthError(
-        `run: expected ${dtype}${formatShape(shape)} for ${this.#graph.inputNames[i]}, got ${array.dtype}${formatShape(array.shape)}`,
-        "compile the program for this shape",
-      );
-    });
   }
 }
 
