@@ -50,17 +50,19 @@ float logSumExp(const float* x, int64_t n) {
 }
 
 void crossEntropy(const KernelArgs& args) {
-  require(args.nIn == 2 && args.nOut == 2 && args.nInts == 1, "cross_entropy: expected logits, targets and [ignoreIndex]");
+  require(args.nIn == 2 && args.nOut == 2 && args.nInts >= 1,
+          "cross_entropy: expected logits, targets and [ignoreIndex]");
   const Tensor& logits = args.in[0];
   require(logits.dtype == DType::Float32 && args.in[1].dtype == DType::Int32, "cross_entropy: expected float32 logits, int32 targets");
   const int64_t rows = args.in[1].size(), width = logits.last(0);
   const int32_t* targets = args.in[1].as<int32_t>();
+  const int64_t firstRow = args.nInts > 1 ? args.ints[1] : 0;
   float *loss = args.out[0].as<float>(), *lse = args.out[1].as<float>();
   args.pool.parallelRange(rows, rowsPerTask(width), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
       const float* row = logits.as<float>() + r * width;
       const bool ignored = targets[r] == args.ints[0];
-      if (!ignored) checkTarget(r, targets[r], width);
+      if (!ignored) checkTarget(firstRow + r, targets[r], width);
       lse[r] = logSumExp(row, width);
       loss[r] = ignored ? 0.0f : lse[r] - row[targets[r]];
     }
@@ -69,11 +71,12 @@ void crossEntropy(const KernelArgs& args) {
 
 // dlogits = dloss (softmax - onehot); 0 where ignored.
 void crossEntropyGrad(const KernelArgs& args) {
-  require(args.nIn == 4 && args.nOut == 1 && args.nInts == 1,
+  require(args.nIn == 4 && args.nOut == 1 && args.nInts >= 1,
           "cross_entropy_grad: expected logits, targets, lse, dloss and [ignoreIndex]");
   const Tensor& logits = args.in[0];
   const int64_t rows = args.in[1].size(), width = logits.last(0);
   const int32_t* targets = args.in[1].as<int32_t>();
+  const int64_t firstRow = args.nInts > 1 ? args.ints[1] : 0;
   const float *lse = args.in[2].as<float>(), *dloss = args.in[3].as<float>();
   float* dlogits = args.out[0].as<float>();
   args.pool.parallelRange(rows, rowsPerTask(width), [&](int64_t begin, int64_t end) {
@@ -83,7 +86,7 @@ void crossEntropyGrad(const KernelArgs& args) {
         std::fill_n(to, width, 0.0f);
         continue;
       }
-      checkTarget(r, targets[r], width);
+      checkTarget(firstRow + r, targets[r], width);
       const float* row = logits.as<float>() + r * width;
       // Read first: `to` may be `row`.
       const float atTarget = row[targets[r]];

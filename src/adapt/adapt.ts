@@ -21,12 +21,12 @@ export interface AdaptOptions extends LanguageModelOptions {
  * `train` does, and at options that the method does not have.
  */
 export async function adapt(model: Model, options: AdaptOptions): Promise<TrainedModel> {
-  const { method, adapter = {}, data, heldOut, ...rest } = options;
+  const { method, adapter = {}, data, heldOut, remat, ...rest } = options;
   const { assemble, result, ...parts } = findAdapter(method).adapt(model, { seed: rest.seed, ...adapter });
   const { parameters, ...trained } = await train({
     ...rest,
     ...parts,
-    loss: causalLm(model.family, model.config, assemble),
+    loss: causalLm(model.family, model.config, { assemble, remat }),
     data: causalLmData(data),
     ...(heldOut === undefined ? {} : { heldOut: causalLmHeldOut(heldOut) }),
   });

@@ -74,6 +74,14 @@ export interface ForwardInputs {
 export interface ForwardContext {
   /** int32[2] random key. Present: dropout is on, at the rates of the config. */
   readonly dropoutKey?: Tensor | undefined;
+  /** Keep only the input of every block for the gradient and compute the rest again (activation checkpointing). */
+  readonly remat?: boolean | undefined;
+}
+
+/** What the logits are made of: logits[B,T,V] = hidden[B,T,D] x headWeight[V,D]ᵀ. */
+export interface HiddenOutputs {
+  readonly hidden: Tensor;
+  readonly headWeight: Tensor;
 }
 
 export interface ForwardOutputs {
@@ -102,6 +110,11 @@ export interface ModelFamily<C extends ModelConfig = ModelConfig> {
    * path, possibly with wrapped modules. Throws when the sequence is longer than the model's context.
    */
   forward(params: Tree<Tensor>, inputs: ForwardInputs, config: C, context?: ForwardContext): ForwardOutputs;
+  /**
+   * The forward pass short of the product with the head, so that a loss need not hold all logits. Absent, or undefined,
+   * where the logits are more than that product (an adapted head). Reads neither cache nor `lastIndex`.
+   */
+  hidden?(params: Tree<Tensor>, inputs: ForwardInputs, config: C, context?: ForwardContext): HiddenOutputs | undefined;
   cacheShape(config: C, batch: number, length: number): Record<string, Shape>;
   readonly checkpoint: CheckpointNaming<C>;
 }

@@ -6,13 +6,21 @@ import { z } from "zod";
 import { PlinthError } from "../base/index.ts";
 import { add, matmul, reshape, split, type Tensor, type Tree, withScope } from "../engine/index.ts";
 import { commonInertKeys, formatTokenIds, parseModelConfig, tokenIds } from "./config.ts";
-import { defineModel, type ForwardInputs, type ModelConfig, type ModelDials, type ParameterSpec } from "./family.ts";
+import {
+  defineModel,
+  type ForwardContext,
+  type ForwardInputs,
+  type ModelConfig,
+  type ModelDials,
+  type ParameterSpec,
+} from "./family.ts";
 import {
   type ActivationName,
   activationNames,
   activations,
   causalAttention,
   checkInputs,
+  checkpointed,
   conv1d,
   DropoutStreams,
   embedding,
@@ -21,6 +29,7 @@ import {
   linear,
   type Module,
   moduleAt,
+  plainWeight,
   positionsOf,
   requiredParameter,
   selectLast,
@@ -210,24 +219,40 @@ export const gpt2 = defineModel<Gpt2Config>({
   },
 
   forward(params, inputs, c, context) {
-    checkInputs(inputs, c, "n_positions");
-    const dropout = new DropoutStreams(context);
-    const newCache: Record<string, Tensor> = {};
-
-    // tokens[B,T] -> x[B,T,D]
-    const tokenVectors = inModule(params, "transformer.wte", (p) => embedding(inputs.tokens, p));
-    const positionVectors = inModule(params, "transformer.wpe", (p) => embedding(positionsOf(inputs), p));
-    let x = dropout.apply(add(tokenVectors, positionVectors), c.embdDropout);
-    for (let layer = 0; layer < c.numLayers; layer++) {
-      x = inModule(params, `transformer.h.${layer}`, (p) => block(x, p, { c, layer, inputs, dropout, newCache }));
-    }
-    x = inModule(params, "transformer.ln_f", (p) => layerNorm(x, p, { eps: c.layerNormEps }));
-
+    const { x, newCache } = trunk(params, inputs, c, context);
     const last = inputs.lastIndex === undefined ? x : selectLast(x, inputs.lastIndex);
     const logits = withScope("lm_head", () => head(last, params, c));
     return inputs.cache === undefined ? { logits } : { logits, cache: newCache };
   },
+
+  hidden(params, inputs, c, context) {
+    const headWeight = plainWeight(moduleAt(params, headPath(c)));
+    return headWeight === undefined ? undefined : { hidden: trunk(params, inputs, c, context).x, headWeight };
+  },
 });
+
+/** tokens[B,T] -> x[B,T,D]: all of the model but the head. */
+function trunk(
+  params: Tree<Tensor>,
+  inputs: ForwardInputs,
+  c: Gpt2Config,
+  context: ForwardContext | undefined,
+): { x: Tensor; newCache: Record<string, Tensor> } {
+  checkInputs(inputs, c, "n_positions");
+  const dropout = new DropoutStreams(context);
+  const newCache: Record<string, Tensor> = {};
+
+  const tokenVectors = inModule(params, "transformer.wte", (p) => embedding(inputs.tokens, p));
+  const positionVectors = inModule(params, "transformer.wpe", (p) => embedding(positionsOf(inputs), p));
+  let x = dropout.apply(add(tokenVectors, positionVectors), c.embdDropout);
+  for (let layer = 0; layer < c.numLayers; layer++) {
+    x = inModule(params, `transformer.h.${layer}`, (p) =>
+      checkpointed(context, x, (x) => block(x, p, { c, layer, inputs, dropout, newCache })),
+    );
+  }
+  x = inModule(params, "transformer.ln_f", (p) => layerNorm(x, p, { eps: c.layerNormEps }));
+  return { x, newCache };
+}
 
 interface BlockContext {
   readonly c: Gpt2Config;
@@ -273,5 +298,9 @@ function mlp(x: Tensor, p: Module, c: Gpt2Config): Tensor {
 /** x[...,D] -> logits[...,V] */
 function head(x: Tensor, params: Tree<Tensor>, c: Gpt2Config): Tensor {
   if (!c.tieWordEmbeddings) return linear(x, moduleAt(params, "lm_head"));
-  return matmul(x, requiredParameter(moduleAt(params, "transformer.wte"), "weight"), { transposeB: true });
+  return matmul(x, requiredParameter(moduleAt(params, headPath(c)), "weight"), { transposeB: true });
+}
+
+function headPath(c: Gpt2Config): string {
+  return c.tieWordEmbeddings ? "transformer.wte" : "lm_head";
 }

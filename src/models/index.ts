@@ -6,6 +6,7 @@ export {
   type ForwardContext,
   type ForwardInputs,
   type ForwardOutputs,
+  type HiddenOutputs,
   type Init,
   type ModelConfig,
   type ModelDials,
@@ -29,3 +30,4 @@ export { type LlamaConfig, llama } from "./llama.ts";
 export { checkVocabulary, loadModel } from "./load.ts";
 export { castParams, countParameters, initModel, type Model, modelDType, paramsTree } from "./model.ts";
 export { type SaveOptions, saveModel } from "./save.ts";
+export { tokenLosses } from "./token-losses.ts";

@@ -7,13 +7,21 @@ import { z } from "zod";
 import { PlinthError } from "../base/index.ts";
 import { add, constant, matmul, mul, reshape, rope, type Tensor, type Tree, withScope } from "../engine/index.ts";
 import { commonInertKeys, formatTokenIds, parseModelConfig, tokenIds } from "./config.ts";
-import { defineModel, type ForwardInputs, type ModelConfig, type ModelDials, type ParameterSpec } from "./family.ts";
+import {
+  defineModel,
+  type ForwardContext,
+  type ForwardInputs,
+  type ModelConfig,
+  type ModelDials,
+  type ParameterSpec,
+} from "./family.ts";
 import {
   type ActivationName,
   activationNames,
   activations,
   causalAttention,
   checkInputs,
+  checkpointed,
   DropoutStreams,
   embedding,
   inModule,
@@ -21,6 +29,7 @@ import {
   type Module,
   moduleAt,
   parseRope,
+  plainWeight,
   positionsOf,
   type RopeScaling,
   requiredParameter,
@@ -214,28 +223,44 @@ export const llama = defineModel<LlamaConfig>({
   },
 
   forward(params, inputs, c, context) {
-    checkInputs(inputs, c, "max_position_embeddings");
-    const shared = {
-      c,
-      inputs,
-      positions: positionsOf(inputs),
-      invFreq: constant(ropeFrequencies(c.ropeScaling, c.ropeTheta, c.headDim), { shape: [c.headDim / 2] }),
-      dropout: new DropoutStreams(context),
-      newCache: {} as Record<string, Tensor>,
-    };
-
-    // tokens[B,T] -> x[B,T,D]
-    let x = inModule(params, "model.embed_tokens", (p) => embedding(inputs.tokens, p));
-    for (let layer = 0; layer < c.numLayers; layer++) {
-      x = inModule(params, `model.layers.${layer}`, (p) => block(x, p, { ...shared, layer }));
-    }
-    x = inModule(params, "model.norm", (p) => rmsNorm(x, p, { eps: c.rmsNormEps }));
-
+    const { x, newCache } = trunk(params, inputs, c, context);
     const last = inputs.lastIndex === undefined ? x : selectLast(x, inputs.lastIndex);
     const logits = withScope("lm_head", () => head(last, params, c));
-    return inputs.cache === undefined ? { logits } : { logits, cache: shared.newCache };
+    return inputs.cache === undefined ? { logits } : { logits, cache: newCache };
+  },
+
+  hidden(params, inputs, c, context) {
+    const headWeight = plainWeight(moduleAt(params, headPath(c)));
+    return headWeight === undefined ? undefined : { hidden: trunk(params, inputs, c, context).x, headWeight };
   },
 });
+
+/** tokens[B,T] -> x[B,T,D]: all of the model but the head. */
+function trunk(
+  params: Tree<Tensor>,
+  inputs: ForwardInputs,
+  c: LlamaConfig,
+  context: ForwardContext | undefined,
+): { x: Tensor; newCache: Record<string, Tensor> } {
+  checkInputs(inputs, c, "max_position_embeddings");
+  const shared = {
+    c,
+    inputs,
+    positions: positionsOf(inputs),
+    invFreq: constant(ropeFrequencies(c.ropeScaling, c.ropeTheta, c.headDim), { shape: [c.headDim / 2] }),
+    dropout: new DropoutStreams(context),
+    newCache: {} as Record<string, Tensor>,
+  };
+
+  let x = inModule(params, "model.embed_tokens", (p) => embedding(inputs.tokens, p));
+  for (let layer = 0; layer < c.numLayers; layer++) {
+    x = inModule(params, `model.layers.${layer}`, (p) =>
+      checkpointed(context, x, (x) => block(x, p, { ...shared, layer })),
+    );
+  }
+  x = inModule(params, "model.norm", (p) => rmsNorm(x, p, { eps: c.rmsNormEps }));
+  return { x, newCache: shared.newCache };
+}
 
 interface BlockContext {
   readonly c: LlamaConfig;
@@ -290,5 +315,9 @@ function mlp(x: Tensor, p: Module, c: LlamaConfig): Tensor {
 /** x[...,D] -> logits[...,V] */
 function head(x: Tensor, params: Tree<Tensor>, c: LlamaConfig): Tensor {
   if (!c.tieWordEmbeddings) return linear(x, moduleAt(params, "lm_head"));
-  return matmul(x, requiredParameter(moduleAt(params, "model.embed_tokens"), "weight"), { transposeB: true });
+  return matmul(x, requiredParameter(moduleAt(params, headPath(c)), "weight"), { transposeB: true });
+}
+
+function headPath(c: LlamaConfig): string {
+  return c.tieWordEmbeddings ? "model.embed_tokens" : "lm_head";
 }

@@ -1,6 +1,7 @@
 import type { ExecutableStats } from "../backends/backend.ts";
 import { dtypeBytes, dtypeCode } from "../ir/dtype.ts";
 import type { Graph } from "../ir/graph.ts";
+import { barrierOp } from "../ops/remat.ts";
 import { costOf, type StepCost } from "./cost.ts";
 import { decompose } from "./decompose.ts";
 import { lower } from "./lower.ts";
@@ -8,6 +9,7 @@ import type { View } from "./lowered.ts";
 import { checkFits } from "./memory-limit.ts";
 import { type MemoryPlan, planMemory } from "./memory-plan.ts";
 import { type Instruction, type Operand, type ProgramSpec, storageCode } from "./program.ts";
+import { rewriteGraph } from "./rewrite.ts";
 
 export interface CompiledProgram {
   readonly spec: ProgramSpec;
@@ -16,9 +18,14 @@ export interface CompiledProgram {
   readonly costs: readonly StepCost[];
 }
 
+/** Barriers have kept computations apart; from here on nothing is merged. */
+function removeBarriers(graph: Graph): Graph {
+  return rewriteGraph(graph, (node, inputs) => (node.op === barrierOp ? inputs : undefined));
+}
+
 /** A graph as a program for the native runner. Throws PlinthError when it cannot fit in memory. */
 export function compileProgram(graph: Graph): CompiledProgram {
-  const lowered = lower(decompose(graph));
+  const lowered = lower(removeBarriers(decompose(graph)));
   const plan = planMemory(lowered, graph.donated);
   const instructions = plan.steps.map(
     (step, i): Instruction => ({

@@ -2,7 +2,7 @@ import { PlinthError } from "../../base/index.ts";
 import { vjpOfDecomposition } from "../autodiff/vjp.ts";
 import { defineOp, type OpDef, type OpSample, type Oracle, type SampleInput } from "../ir/op.ts";
 import type { Shape } from "../ir/shape.ts";
-import { apply, type Tensor, type TensorType } from "../ir/tensor.ts";
+import { apply, type Node, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { add, mul, sub } from "./arithmetic.ts";
 import { cast, toFloat32 } from "./cast.ts";
 import { equal } from "./compare.ts";
@@ -16,7 +16,7 @@ import { at, expectDType, expectRank, expectShape, oracle } from "./support.ts";
 import { exp, log } from "./unary.ts";
 
 const last = { axes: [-1], keepDims: true } as const;
-const defaultIgnoreIndex = -100;
+export const defaultIgnoreIndex = -100;
 
 function check(inputs: readonly TensorType[], op: string): TensorType {
   const logits = at(inputs, 0, op);
@@ -41,9 +41,13 @@ const sizes: readonly (readonly [name: string, rows: number, width: number])[] =
   ["size-1", 1, 1],
   ["larger", 17, 1003],
 ];
+const intsOf = ({ attrs }: Node): number[] => [attrs["ignoreIndex"] as number, (attrs["firstRow"] as number) ?? 0];
 const isPicked = (t: Tensor, shape: Shape): Tensor => equal(iota(shape, { axis: 1 }), expandDims(t, 1));
 
-/** Negative log-likelihood of each target and the log-sum-exp of each row. attrs: {ignoreIndex}. */
+/**
+ * Negative log-likelihood of each target and the log-sum-exp of each row. attrs: {ignoreIndex, firstRow?: where the rows
+ * lie in what the user passed, for messages}.
+ */
 export const crossEntropyOp: OpDef = defineOp({
   name: "crossEntropy",
   infer: (inputs) => {
@@ -62,7 +66,7 @@ export const crossEntropyOp: OpDef = defineOp({
       if (target === attrs["ignoreIndex"]) continue;
       if (target < 0 || target >= width) {
         throw new PlinthError(
-          `crossEntropy: target ${target} at position ${n} is outside the vocabulary of ${width}`,
+          `crossEntropy: target ${target} at position ${n + ((attrs["firstRow"] as number) ?? 0)} is outside the vocabulary of ${width}`,
           "check that model and tokenizer belong together",
         );
       }
@@ -84,7 +88,7 @@ export const crossEntropyOp: OpDef = defineOp({
     const [logits, ids] = inputs as [Tensor, Tensor];
     return [apply(crossEntropyGradOp, [logits, ids, outputs[1] as Tensor, dloss], node.attrs)[0], undefined];
   },
-  lower: { kind: "kernel", kernel: "cross_entropy", ints: (node) => [node.attrs["ignoreIndex"] as number] },
+  lower: { kind: "kernel", kernel: "cross_entropy", ints: intsOf },
   samples: sizes.map(
     ([name, rows, width]): OpSample => ({
       name,
@@ -108,7 +112,7 @@ export const crossEntropyGradOp: OpDef = defineOp({
   lower: {
     kind: "kernel",
     kernel: "cross_entropy_grad",
-    ints: (node) => [node.attrs["ignoreIndex"] as number],
+    ints: intsOf,
     inPlace: [[0, 0]],
   },
   samples: sizes.map(

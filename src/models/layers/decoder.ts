@@ -1,5 +1,16 @@
 import { PlinthError } from "../../base/index.ts";
-import { add, broadcastTo, dropout, expandDims, gather, iota, mul, reshape, type Tensor } from "../../engine/index.ts";
+import {
+  add,
+  broadcastTo,
+  dropout,
+  expandDims,
+  gather,
+  iota,
+  mul,
+  remat,
+  reshape,
+  type Tensor,
+} from "../../engine/index.ts";
 import type { ForwardContext, ForwardInputs, ModelConfig } from "../family.ts";
 import type { DropoutSite } from "./attention.ts";
 
@@ -40,6 +51,14 @@ export function selectLast(hidden: Tensor, lastIndex: Tensor): Tensor {
   const [B, T, D] = hidden.shape as [number, number, number];
   const rows = add(mul(iota([B], { axis: 0, dtype: "int32" }), T), lastIndex);
   return gather(reshape(hidden, [B * T, D]), rows);
+}
+
+/**
+ * Runs one block of a model, x[B,T,D] -> [B,T,D]. With `remat` in the context only x is kept for the gradient, and what
+ * is inside the block is computed again when the backward pass gets there; the bits are the same.
+ */
+export function checkpointed(context: ForwardContext | undefined, x: Tensor, block: (x: Tensor) => Tensor): Tensor {
+  return context?.remat === true ? remat(block)(x) : block(x);
 }
 
 /** One call of a model's forward pass: hands every dropout its own random stream. */

@@ -1,6 +1,6 @@
 export { type ActivationName, activationNames, activations } from "./activation.ts";
 export { type CausalAttentionOptions, causalAttention, type DropoutSite } from "./attention.ts";
-export { checkInputs, DropoutStreams, positionsOf, selectLast } from "./decoder.ts";
+export { checkInputs, checkpointed, DropoutStreams, positionsOf, selectLast } from "./decoder.ts";
 export { embedding } from "./embedding.ts";
 export { float32 } from "./float32.ts";
 export { conv1d, linear } from "./linear.ts";
@@ -12,6 +12,7 @@ export {
   type ModuleWrap,
   moduleAt,
   parameter,
+  plainWeight,
   requiredParameter,
 } from "./module.ts";
 export { layerNorm, rmsNorm } from "./norm.ts";

@@ -45,6 +45,12 @@ export function requiredParameter(p: Module, name: string): Tensor {
   return tensor;
 }
 
+/** The weight of a module that is nothing but a product with it; undefined with a wrap, a bias or another form. */
+export function plainWeight(p: Module): Tensor | undefined {
+  const names = Object.keys(p);
+  return p[MODULE_WRAP] === undefined && names.length === 1 ? parameter(p, "weight") : undefined;
+}
+
 /** Runs `build` on the subtree at `path`; new nodes carry the path as their scope. */
 export function inModule<T>(tree: Tree<Tensor>, path: string, build: (p: Module) => T): T {
   return withScope(path, () => build(moduleAt(tree, path)));

@@ -1,6 +1,6 @@
 import { type Batch, type BatchSource, ignoreIndex } from "../../data/index.ts";
-import { cast, crossEntropy, notEqual, reshape, sum, type Tensor, type Tree, unflatten } from "../../engine/index.ts";
-import type { ModelConfig, ModelFamily } from "../../models/index.ts";
+import { cast, notEqual, reshape, sum, type Tensor, type Tree, unflatten } from "../../engine/index.ts";
+import { type ModelConfig, type ModelFamily, tokenLosses } from "../../models/index.ts";
 import type { LossFunction, TrainBatch, TrainData } from "../types.ts";
 
 /** Builds the model's parameter tree from what trains and what does not; adapters bring their own. */
@@ -14,6 +14,12 @@ export type Assemble = (
 export const assemblePlain: Assemble = (trainable, frozen) =>
   unflatten([...Object.entries(frozen), ...Object.entries(trainable)]);
 
+export interface CausalLmOptions {
+  readonly assemble?: Assemble | undefined;
+  /** Activation checkpointing: keep only the inputs of the model's blocks, compute the rest again. */
+  readonly remat?: boolean | undefined;
+}
+
 /**
  * Next-token prediction for any decoder: the summed cross-entropy of logits[B,T,V] against targets[B,T] in nats
  * (float32 sums), over the targets that are not ignored. Reads `tokens`, `targets` and, where the batch has them,
@@ -22,16 +28,16 @@ export const assemblePlain: Assemble = (trainable, frozen) =>
 export function causalLm<C extends ModelConfig>(
   family: ModelFamily<C>,
   config: C,
-  assemble: Assemble = assemblePlain,
+  { assemble = assemblePlain, remat }: CausalLmOptions = {},
 ): LossFunction {
   return (trainable, frozen, batch, key) => {
     const { tokens, targets, positions, segments } = batch as Record<"tokens" | "targets", Tensor> &
       Partial<Record<"positions" | "segments", Tensor>>;
     const params = assemble(trainable, frozen, key);
-    const { logits } = family.forward(params, { tokens, positions, segments }, config, { dropoutKey: key });
-    const [B, T, V] = logits.shape as [number, number, number];
-    const flat = reshape(targets, [B * T]);
-    const losses = crossEntropy(reshape(logits, [B * T, V]), flat, { ignoreIndex });
+    const context = { dropoutKey: key, remat };
+    const flat = reshape(targets, [-1]);
+    const inputs = { tokens, positions, segments };
+    const losses = tokenLosses({ family, config, params, context, ignoreIndex }, inputs, flat);
     return { lossSum: sum(losses), tokenCount: sum(cast(notEqual(flat, ignoreIndex), "float32")) };
   };
 }

@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createBackend, crossEntropy, jit, NdArray, reshape, type Tensor, unflatten } from "../../src/engine/index.ts";
+import { initModel, modelFamilies, tokenLosses } from "../../src/models/index.ts";
+import "./bigram.ts";
+
+const backend = createBackend("native");
+
+for (const family of modelFamilies()) {
+  for (const tieWordEmbeddings of [true, false]) {
+    test(`${family.modelType}, ${tieWordEmbeddings ? "tied" : "untied"}: losses in chunks have the bits of losses from all logits`, async () => {
+      const config = family.createConfig({
+        vocabSize: 301,
+        contextLength: 16,
+        hiddenSize: 32,
+        numLayers: 2,
+        numHeads: 2,
+        tieWordEmbeddings,
+        eosTokenId: 0,
+      });
+      const params = Object.fromEntries(initModel(family, config, { seed: 3 }).params);
+      const tokens = NdArray.int32(
+        [2, 16],
+        Int32Array.from({ length: 32 }, (_, i) => (i * 37) % 301),
+      );
+      const targets = NdArray.int32(
+        [32],
+        Int32Array.from({ length: 32 }, (_, i) => (i % 5 === 0 ? -100 : (i * 91) % 301)),
+      );
+      const { chunked, whole } = await jit(
+        (params: Record<string, Tensor>, tokens: Tensor, targets: Tensor) => {
+          const tree = unflatten(Object.entries(params));
+          const { logits } = family.forward(tree, { tokens }, config);
+          return {
+            chunked: tokenLosses({ family, config, params: tree, ignoreIndex: -100 }, { tokens }, targets),
+            whole: crossEntropy(reshape(logits, [32, 301]), targets),
+          };
+        },
+        { backend },
+      )(params, tokens, targets);
+      assert.deepEqual(chunked.data, whole.data);
+    });
+  }
+}
