@@ -1,6 +1,7 @@
 import { hostInfo } from "../src/engine/index.ts";
-import { gpt12m, ownStep } from "./gpt-step.ts";
+import { ownStep } from "./own-step.ts";
 import type { BenchRow } from "./peer.ts";
+import { stepShapes } from "./step-race.ts";
 
 /** Milliseconds that a 1 ms timer may be late at the 99th percentile. */
 const limit = 20;
@@ -12,7 +13,7 @@ const seconds = 12;
  * (another program, the garbage collector, the kernel's scheduler).
  */
 export async function benchEventLoop(): Promise<readonly BenchRow[]> {
-  const own = await ownStep(gpt12m);
+  const own = await ownStep(stepShapes["gpt-12m"], "f32");
   await own.run();
   const late: number[] = [];
   let running = true;

@@ -1,59 +1,42 @@
-import type { BenchRow } from "./peer.ts";
-
 /**
- * npm run bench [-- --json] [-- NAME ...]: every race in one table. Names choose suites; default all. Figures are medians, the two sides of
- * a race alternate, and a ratio above 1 means better than the peer.
+ * npm run bench [-- --json] [-- --quick] [-- --list] [-- NAME ...]: every race in one table. Names choose suites
+ * (bench/suites/); default all that do not ask to be named. Figures are medians, the two sides of a race take turns, and
+ * a ratio above 1 means better than the peer. Ends with 1 only when a suite fails, which leaves a row that says so.
  */
-const suites: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
-  matmul: async () => (await import("./matmul.ts")).benchMatmul(),
-  "gpt-step": async () => (await import("./gpt-step.ts")).benchGptStep(),
-  "event-loop": async () => (await import("./event-loop.ts")).benchEventLoop(),
-};
+import { parseArgs } from "node:util";
+import type { BenchRow } from "./peer.ts";
+import { chooseSuites } from "./suite.ts";
+import { formatJson, formatTable } from "./table.ts";
 
-async function main(argv: readonly string[]): Promise<void> {
-  const json = argv.includes("--json");
-  const names = argv.filter((name) => !name.startsWith("--"));
-  const unknown = names.find((name) => suites[name] === undefined);
-  if (unknown !== undefined) throw new Error(`no bench "${unknown}"; there are ${Object.keys(suites).join(", ")}`);
-  const results: BenchRow[] = [];
-  for (const [name, suite] of Object.entries(suites)) {
-    if (names.length > 0 && !names.includes(name)) continue;
-    process.stderr.write(`running ${name} ...\n`);
-    results.push(...(await suite()));
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: "boolean", default: false },
+    quick: { type: "boolean", default: false },
+    list: { type: "boolean", default: false },
+  },
+});
+const suites = await chooseSuites(positionals).catch((error: Error) => {
+  process.stderr.write(`${error.message}\n`);
+  process.exit(1);
+});
+if (values.list) {
+  for (const [name, { summary, onlyByName }] of suites) {
+    process.stdout.write(`${name.padEnd(20)} ${summary}${onlyByName === true ? " (only by name)" : ""}\n`);
   }
-  if (json) process.stdout.write(`${JSON.stringify({ results }, undefined, 2)}\n`);
-  else process.stdout.write(`${formatTable(results)}\n`);
+} else {
+  const rows: BenchRow[] = [];
+  for (const [name, suite] of suites) {
+    process.stderr.write(`running ${name} ...\n`);
+    const start = performance.now();
+    try {
+      rows.push(...(await suite.run({ quick: values.quick })));
+    } catch (error) {
+      process.stderr.write(`${(error as Error).stack}\n`);
+      rows.push({ name, value: Number.NaN, unit: "-", note: `failed: ${(error as Error).message}` });
+      process.exitCode = 1;
+    }
+    process.stderr.write(`${name}: ${((performance.now() - start) / 1000).toFixed(0)} s\n`);
+  }
+  process.stdout.write(`${values.json ? formatJson(rows) : formatTable(rows)}\n`);
 }
-
-/** Columns: name, ours, unit, peer, theirs, ratio, target. */
-export function formatTable(rows: readonly BenchRow[]): string {
-  const cells = [
-    ["what", "plinth", "unit", "peer", "peer's", "ratio", "target", ""],
-    ...rows.map((row) => [
-      row.name,
-      number(row.value),
-      row.unit,
-      row.peer ?? "-",
-      row.peerValue === undefined ? "-" : number(row.peerValue),
-      row.ratio === undefined ? "-" : `${row.ratio.toFixed(2)} x`,
-      row.target === undefined ? "-" : `${row.target} x`,
-      row.note ??
-        (row.target === undefined || row.ratio === undefined ? "" : row.ratio >= row.target ? "reached" : "MISSED"),
-    ]),
-  ];
-  const widths = (cells[0] as string[]).map((_, i) => Math.max(...cells.map((row) => (row[i] as string).length)));
-  return cells
-    .map((row) =>
-      row
-        .map((cell, i) => cell.padEnd(widths[i] as number))
-        .join("  ")
-        .trimEnd(),
-    )
-    .join("\n");
-}
-
-function number(value: number): string {
-  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
-}
-
-await main(process.argv.slice(2));

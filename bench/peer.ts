@@ -26,6 +26,9 @@ export class Peer {
       stdio: ["pipe", "pipe", "inherit"],
       env: { ...process.env, ...env },
     });
+    // A peer that cannot be started or has ended is reported by the next question, which gets no answer.
+    this.#child.on("error", () => undefined);
+    this.#child.stdin?.on("error", () => undefined);
     const reader: Interface = createInterface({ input: this.#child.stdout as NodeJS.ReadableStream });
     this.#lines = reader[Symbol.asyncIterator]();
   }

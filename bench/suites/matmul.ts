@@ -1,0 +1,7 @@
+import { benchMatmul } from "../matmul.ts";
+import type { Suite } from "../suite.ts";
+
+export const suite: Suite = {
+  summary: "matrix products against oneDNN and PyTorch, and against the machine's limit",
+  run: () => benchMatmul(),
+};
