@@ -27,10 +27,10 @@ export async function measureOverview(
   const peak = { f32: limits.gflops, bf16: limits.bfloat16Gflops };
   const names = { f32: "float32", bf16: "bfloat16" };
   const rows: OverviewRow[] = [];
-  for (const precision of precisions) {
+  for (const precision of subject.precision === undefined ? (["f32", "bf16"] as const) : [subject.precision]) {
     const size = 1024;
     io.progress(`product of ${size} x ${size} matrices, ${names[precision]}`);
-    const seconds = await best(productProbe(size));
+    const seconds = await best(productProbe(size, precision));
     const value = (2 * size ** 3) / seconds / 1e9;
     rows.push({
       name: `product ${size}x${size} · ${size}x${size}, ${names[precision]}`,
@@ -66,13 +66,14 @@ export async function measureOverview(
   return rows;
 }
 
-function productProbe(size: number): Probe {
+function productProbe(size: number, precision: Precision): Probe {
   const random = () => {
     const data = new Float32Array(size * size);
     for (let i = 0; i < data.length; i++) data[i] = (i % 17) / 8 - 1;
     return NdArray.float32([size, size], data);
   };
-  const product = jit((a: Tensor, b: Tensor) => matmul(a, b), { name: "product" });
+  const operands = precision === "bf16" ? "bfloat16" : "float32";
+  const product = jit((a: Tensor, b: Tensor) => matmul(a, b, { operands }), { name: "product" });
   const [a, b] = [random(), random()];
   const { executable, stats } = product.compile(a, b);
   const { flops, peakBytes } = stats;
