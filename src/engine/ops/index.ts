@@ -15,6 +15,7 @@ export {
   logicalOr,
   notEqual,
 } from "./compare.ts";
+export { type ConvOptions, conv, convTranspose } from "./conv.ts";
 export { crossEntropy } from "./cross-entropy.ts";
 export { dropout } from "./dropout.ts";
 export { gather, scatterAdd } from "./gather.ts";
