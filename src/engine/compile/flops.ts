@@ -1,14 +1,22 @@
-import { sizeOf } from "../ir/shape.ts";
+import { type Shape, sizeOf } from "../ir/shape.ts";
 import type { Step, View } from "./lowered.ts";
 
 /**
- * Floating-point operations of a step's matrix products (multiply and add count as two). Attention counts the products
+ * Floating-point operations of a step's matrix products and convolutions (multiply and add count as two). Attention counts the products
  * it performs: two forward, five backward (it computes the scores again), half of each where causal masking skips them.
  */
 export function flopsOf(step: Step): number {
   if (step.kernel === "matmul") {
     const inner = (step.inputs[0] as View).shape.at(-1) ?? 0;
     return 2 * sizeOf((step.outputs[0] as View).shape) * inner;
+  }
+  if (step.kernel.startsWith("conv")) {
+    // Every point of y[N, O, ...] with the taps of one output channel; weight and y are in turn inputs and output.
+    const of = (list: readonly View[], i: number): Shape => (list[i] as View).shape;
+    const { inputs, outputs } = step;
+    const y = step.kernel === "conv" ? of(outputs, 0) : of(inputs, step.kernel === "conv_input_grad" ? 0 : 1);
+    const weight = step.kernel === "conv_weight_grad" ? of(outputs, 0) : of(inputs, 1);
+    return 2 * sizeOf(y) * sizeOf(weight.slice(1));
   }
   if (step.kernel !== "attention" && step.kernel !== "attention_grad") return 0;
   const [B = 0, T = 0, H = 0, K = 0] = (step.inputs[0] as View).shape;
