@@ -1,6 +1,7 @@
-import { HostRandom, hostInfo, jit, NdArray } from "../src/engine/index.ts";
-import { apply1, type Tensor } from "../src/engine/ir/tensor.ts";
-import { convInputGradOp, convOp, convWeightGradOp } from "../src/engine/ops/conv.ts";
+import { loadNative } from "../src/engine/backends/load-native.ts";
+import { storageCode } from "../src/engine/compile/program.ts";
+import { HostRandom, hostInfo } from "../src/engine/index.ts";
+import { rowMajorStrides, sizeOf } from "../src/engine/ir/shape.ts";
 import { type BenchRow, median, missingModule, Peer, settle } from "./peer.ts";
 
 interface Case {
@@ -93,41 +94,57 @@ export async function benchConv(options: { rounds?: number; turnSeconds?: number
   return rows;
 }
 
+/** Runs the kernel alone, as bench/matmul.ts does: programs of nothing but this convolution, repeated. */
 function own(c: Case, pass: (typeof passes)[number]): { run: (repeats: number) => Promise<number>; flops: number } {
+  const addon = loadNative();
   const axes = c.x.length - 2;
   const all = (n: number): number[] => new Array<number>(axes).fill(n);
-  const attrs = {
-    stride: all(c.stride ?? 1),
-    low: all(c.padding ?? 0),
-    high: all(c.padding ?? 0),
-    dilation: all(1),
-    groups: c.groups ?? 1,
-    operands: "float32",
-  };
-  const out = c.x.slice(2).map((n, i) => {
-    const taps = c.weight[2 + i] as number;
-    return Math.floor((n + 2 * (c.padding ?? 0) - taps) / (c.stride ?? 1)) + 1;
-  });
+  const [stride, padding] = [c.stride ?? 1, c.padding ?? 0];
+  const out = c.x.slice(2).map((n, i) => Math.floor((n + 2 * padding - (c.weight[2 + i] as number)) / stride) + 1);
   const y = [c.x[0] as number, c.weight[0] as number, ...out];
   const random = new HostRandom(1);
-  const fill = (shape: readonly number[]): NdArray =>
-    NdArray.float32(
-      shape,
-      Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.uniform() - 0.5),
-    );
-  const [op, args, extra] =
+  const memory = (shape: readonly number[]): Float32Array => {
+    const data = new Float32Array(addon.allocate(sizeOf(shape) * 4));
+    for (let i = 0; i < data.length; i++) data[i] = random.uniform() - 0.5;
+    return data;
+  };
+  const operand = (storage: number, index: number, shape: readonly number[]) => ({
+    storage,
+    index,
+    byteOffset: 0,
+    dtype: 0,
+    shape,
+    strides: rowMajorStrides(shape),
+  });
+  const [kernel, first, second, result] =
     pass === "forward"
-      ? [convOp, [fill(c.x), fill(c.weight)], {}]
+      ? ["conv", c.x, c.weight, y]
       : pass === "input gradient"
-        ? [convInputGradOp, [fill(y), fill(c.weight)], { size: c.x.slice(2) }]
-        : [convWeightGradOp, [fill(c.x), fill(y)], { kernel: c.weight.slice(2) }];
-  const [a, b] = args as [NdArray, NdArray];
-  const compiled = jit((p: Tensor, q: Tensor) => apply1(op, [p, q], { ...attrs, ...extra })).compile(a, b);
+        ? ["conv_input_grad", y, c.weight, c.x]
+        : ["conv_weight_grad", c.x, y, c.weight];
+  const [a, b, to] = [first, second, result].map((shape) => memory(shape as readonly number[]));
+  const inputs = [a as Float32Array, b as Float32Array];
+  const instruction = {
+    kernel: kernel as string,
+    inputs: [first, second].map((shape, i) => operand(storageCode.input, i, shape as readonly number[])),
+    outputs: [operand(storageCode.output, 0, result as readonly number[])],
+    ints: [0, c.groups ?? 1, axes, ...all(stride), ...all(padding), ...all(1)],
+    floats: [],
+    workspaceOffset: 0,
+    workspaceBytes: 0,
+    label: "convolution",
+  };
   const run = async (repeats: number): Promise<number> => {
+    const program = addon.createProgram({
+      arenaBytes: 0,
+      inputs: inputs.map((data) => ({ bytes: data.byteLength })),
+      outputs: [{ bytes: (to as Float32Array).byteLength }],
+      constants: [],
+      instructions: Array.from({ length: repeats }, () => instruction),
+    });
     const start = performance.now();
-    for (let i = 0; i < repeats; i++) await compiled.run(a, b);
+    await addon.run(program, inputs, [to as Float32Array]);
     return (performance.now() - start) / 1000 / repeats;
   };
-  const size = (shape: readonly number[]): number => shape.reduce((total, n) => total * n, 1);
-  return { run, flops: 2 * size(y) * size(c.weight.slice(1)) };
+  return { run, flops: 2 * sizeOf(y) * sizeOf(c.weight.slice(1)) };
 }

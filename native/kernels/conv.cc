@@ -65,7 +65,7 @@ template <typename T>
 Operand operandOf(const T* data, int64_t lineStride, int64_t kStride) {
   const DType dtype = std::is_same_v<T, float> ? DType::Float32
                       : std::is_same_v<T, BFloat16> ? DType::BFloat16 : DType::Float16;
-  return {reinterpret_cast<const char*>(data), dtype, lineStride, kStride};
+  return {reinterpret_cast<const char*>(data), dtype, lineStride, kStride, false};
 }
 
 template <typename X, typename W>
