@@ -23,5 +23,6 @@ export { type HostInfo, hostInfo, type MachineLimits, mapFile, measureLimits } f
 export * from "./ir/index.ts";
 export * from "./ops/index.ts";
 export { chromeTrace, groupProfile, type NamedProfile, operationName, type ProfileGroup } from "./profile.ts";
+export * from "./quantize/index.ts";
 export { fillNormal, HostRandom, type HostRandomState } from "./random.ts";
 export { flatten, isBranch, mapTree, type Tree, unflatten } from "./tree.ts";

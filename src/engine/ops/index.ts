@@ -24,6 +24,7 @@ export { layerNorm } from "./layer-norm.ts";
 export { linearCrossEntropy } from "./linear-cross-entropy.ts";
 export { type MatmulOptions, matmul, type ProductOperands } from "./matmul.ts";
 export { argmax, max, mean } from "./max.ts";
+export { dequantize, quantizedMatmul } from "./quantized-matmul.ts";
 export { foldKey, randomBits, randomNormal, randomUniform, type StreamOptions } from "./random.ts";
 export { remat } from "./remat.ts";
 export { expandDims, reshape, squeeze } from "./reshape.ts";

@@ -1,0 +1,202 @@
+// Products with a quantised weight: x[..., K] times W[N, K] transposed -> float32[..., N] (quantized_tile.h says how it is
+// summed), and the weight itself as floats.
+#include "kernels/quantized_tile.h"
+
+namespace plinth {
+namespace quantized {
+namespace {
+
+constexpr int64_t kRowsFromCodes = 4;
+constexpr int kCallerSlot = 0, kTaskSlot = 1;
+
+// x rounded to bfloat16, K padded with zeros: row by row, or in tiles [rows / MR][K terms][MR].
+struct Rows {
+  Term* data;
+  int64_t count, terms;  // terms of a row
+
+  template <typename T>
+  void packRow(const T* from, int64_t K, int64_t to, int64_t step) const {
+    for (int64_t k = 0; k < terms; k++) {
+      Term* at = data + to + k * step;
+#if defined(__AVX512BF16__)
+      const auto bits = [&](int64_t i) -> uint32_t { return i < K ? floatToBfloat16(toFloat(from[i])) : 0; };
+      *at = bits(2 * k) | bits(2 * k + 1) << 16;
+#else
+      *at = k < K ? bfloat16ToFloat(floatToBfloat16(toFloat(from[k]))) : 0.0f;
+#endif
+    }
+  }
+};
+
+constexpr int heightFor(int64_t rows) {
+  for (const int height : {1, 2, 4, 6, 8, 10, 12}) {
+    if (height >= rows && height < kTileRows) return height;
+  }
+  return kTileRows;
+}
+
+using GroupTile = void (*)(int64_t, const Term*, const Term*, const float*, float*);
+
+template <int Height>
+GroupTile tileOf(int height) {
+  if constexpr (Height > kTileRows) {
+    return nullptr;
+  } else {
+    return height == Height ? groupTile<Height> : tileOf<Height == 1 ? 2 : Height + 2>(height);
+  }
+}
+
+void copyOut(const float* from, int64_t stride, int64_t rows, int64_t columns, float* to, int64_t N) {
+  for (int64_t m = 0; m < rows; m++) std::memcpy(to + m * N, from + m * stride, static_cast<size_t>(columns) * 4);
+}
+
+#if defined(__AVX512BF16__)
+template <Format F>
+void multiplyFew(const Weight& w, const Rows& x, float* out, ThreadPool& pool) {
+  const auto run = [&]<int M>() {
+    constexpr int kNv = M <= 2 ? 4 : 2;
+    constexpr int64_t kPanels = kNv / 2;
+    // Stretches of some 100 KB, and at least a few per thread.
+    const int64_t pieces = (w.panels() + kPanels - 1) / kPanels;
+    const int64_t most = std::max<int64_t>(1, (int64_t{1} << 15) / (w.panelWords * kPanels));
+    const int64_t group = std::clamp<int64_t>(pieces / (int64_t{4} * pool.threads()), 1, most);
+    pool.parallelRange(pieces, group, [&](int64_t begin, int64_t end) {
+      float* scales = static_cast<float*>(ThreadPool::scratch((kPanels * w.groups * kPanel + M * kNv * 16) * 4, kTaskSlot));
+      float* sums = scales + kPanels * w.groups * kPanel;
+      for (int64_t piece = begin; piece < end; piece++) {
+        const int64_t panel = piece * kPanels, count = std::min(kPanels, w.panels() - panel);
+        for (int64_t p = 0; p < count; p++) w.scales(panel + p, scales + p * w.groups * kPanel);
+        if (count == kPanels) fewRows<F, M, kNv>(w, panel, x.data, scales, sums);
+        else fewRows<F, M, 2>(w, panel, x.data, scales, sums);
+        const int64_t n = panel * kPanel;
+        copyOut(sums, count * kPanel, M, std::min(w.N - n, count * kPanel), out + n, w.N);
+      }
+    });
+  };
+  switch (x.count) {
+    case 1: return run.template operator()<1>();
+    case 2: return run.template operator()<2>();
+    case 3: return run.template operator()<3>();
+    default: return run.template operator()<4>();
+  }
+}
+#endif
+
+template <Format F>
+void multiplyTiles(const Weight& w, const Rows& x, float* out, ThreadPool& pool) {
+  const int64_t tiles = (x.count + kTileRows - 1) / kTileRows, termsPerGroup = w.groupSize / kTermsPerWord;
+  pool.parallelFor(w.panels(), [&](int64_t panel) {
+    const int64_t scaleCount = w.groups * kPanel, codeCount = termsPerGroup * kPanel, sumCount = tiles * kTileRows * kPanel;
+    float* scales = static_cast<float*>(ThreadPool::scratch((scaleCount + codeCount + sumCount) * 4, kTaskSlot));
+    Term* codes = reinterpret_cast<Term*>(scales + scaleCount);
+    float* sums = scales + scaleCount + codeCount;
+    w.scales(panel, scales);
+    std::memset(sums, 0, static_cast<size_t>(sumCount) * 4);
+    for (int64_t g = 0; g < w.groups; g++) {
+      unpackPairs<F>(w.codes(panel) + g * w.groupWords(), w.groupSize, codes);
+      for (int64_t tile = 0; tile < tiles; tile++) {
+        const int64_t rows = std::min<int64_t>(kTileRows, x.count - tile * kTileRows);
+        const int height = heightFor(rows);
+        tileOf<1>(height)(w.groupSize, x.data + tile * kTileRows * x.terms + g * termsPerGroup * height, codes,
+                          scales + g * kPanel, sums + tile * kTileRows * kPanel);
+      }
+    }
+    const int64_t n = panel * kPanel;
+    copyOut(sums, kPanel, x.count, std::min<int64_t>(kPanel, w.N - n), out + n, w.N);
+  });
+}
+
+void packRows(const Tensor& x, const Rows& rows, bool inTiles, ThreadPool& pool) {
+  const int64_t K = x.last(0);
+  pool.parallelRange(rows.count, std::max<int64_t>(1, (int64_t{1} << 14) / std::max<int64_t>(K, 1)),
+                     [&](int64_t begin, int64_t end) {
+    for (int64_t m = begin; m < end; m++) {
+      const int64_t tile = m / kTileRows * kTileRows, height = heightFor(std::min<int64_t>(kTileRows, rows.count - tile));
+      const int64_t to = inTiles ? tile * rows.terms + (m - tile) : m * rows.terms;
+      const int64_t step = inTiles ? height : 1;
+      withElement(x.dtype, [&](auto element) {
+        using T = decltype(element);
+        if constexpr (kIsFloat<T>) rows.packRow(x.as<T>() + m * K, K, to, step);
+      });
+    }
+  });
+}
+
+}  // namespace
+}  // namespace quantized
+
+static void quantizedMatmul(const KernelArgs& args) {
+  using namespace quantized;
+  require(args.nIn == 2 && args.nOut == 1, "quantized_matmul: expected two inputs and one output");
+  const Tensor &x = args.in[0], &out = args.out[0];
+  const Weight w = weightOf(args.in[1], args, "quantized_matmul");
+  const bool isFloat = x.dtype == DType::Float32 || x.dtype == DType::BFloat16 || x.dtype == DType::Float16;
+  require(isFloat && out.dtype == DType::Float32, "quantized_matmul: expected x of floats, to float32");
+  require(x.rank > 0 && out.rank == x.rank && x.last(0) == w.K && out.last(0) == w.N,
+          "quantized_matmul: expected x[..., K] and out[..., N]");
+  if (out.size() == 0) return;
+  if (w.K == 0) {
+    std::memset(out.data, 0, static_cast<size_t>(out.size()) * 4);
+    return;
+  }
+  const int64_t count = x.size() / w.K, terms = w.paddedK() / kTermsPerWord;
+  // Room for the last tile's unused rows.
+  const int64_t padded = (count + kTileRows - 1) / kTileRows * kTileRows;
+  const Rows rows{static_cast<Term*>(ThreadPool::scratch(padded * terms * 4, kCallerSlot)), count, terms};
+#if defined(__AVX512BF16__)
+  if (count <= kRowsFromCodes) {
+    packRows(x, rows, false, args.pool);
+    return withFormat(w.format, [&]<Format F>() { multiplyFew<F>(w, rows, out.as<float>(), args.pool); });
+  }
+#endif
+  packRows(x, rows, true, args.pool);
+  withFormat(w.format, [&]<Format F>() { multiplyTiles<F>(w, rows, out.as<float>(), args.pool); });
+}
+
+// out[N, K] = code * scale, rounded to the output's element type.
+static void dequantize(const KernelArgs& args) {
+  using namespace quantized;
+  require(args.nIn == 1 && args.nOut == 1, "dequantize: expected one input and one output");
+  const Tensor& out = args.out[0];
+  const Weight w = weightOf(args.in[0], args, "dequantize");
+  require(out.rank == 2 && out.shape[0] == w.N && out.shape[1] == w.K, "dequantize: expected an output [N, K]");
+  require(out.dtype == DType::Float32 || out.dtype == DType::BFloat16, "dequantize: expected float32 or bfloat16");
+  args.pool.parallelFor(w.panels(), [&](int64_t panel) {
+    float* scales = static_cast<float*>(ThreadPool::scratch((w.groups + w.groupSize) * kPanel * 4, kTaskSlot));
+    float* values = scales + w.groups * kPanel;
+    w.scales(panel, scales);
+    const int64_t columns = std::min<int64_t>(kPanel, w.N - panel * kPanel);
+    for (int64_t g = 0; g < w.groups; g++) {
+      withFormat(w.format, [&]<Format F>() { unpackGroup<F>(w.codes(panel) + g * w.groupWords(), w.groupSize, values); });
+      const int64_t from = g * w.groupSize, terms = std::min(w.groupSize, w.K - from);
+      // Squares of kLanes terms and columns turn in registers from lanes of columns to lanes of terms.
+      for (int64_t n = 0; n < columns; n += kLanes) {
+        const F32 scale = simd::load(scales + g * kPanel + n);
+        for (int64_t k = 0; k < terms; k += kLanes) {
+          F32 block[kLanes];
+          PLINTH_UNROLL
+          for (int i = 0; i < kLanes; i++) block[i] = simd::load(values + (k + i) * kPanel + n) * scale;
+          simd::transposeBlock(block);
+          for (int i = 0; i < kLanes && n + i < columns; i++) {
+            const int64_t at = (panel * kPanel + n + i) * w.K + from + k;
+            const int64_t width = std::min<int64_t>(kLanes, terms - k);
+            if (out.dtype == DType::Float32) {
+              simd::storeUpTo(out.as<float>() + at, block[i], static_cast<int>(width));
+            } else if (width == kLanes) {
+              simd::storeBf16(out.as<uint16_t>() + at, block[i]);
+            } else {
+              uint16_t bits[kLanes];
+              simd::storeBf16(bits, block[i]);
+              std::memcpy(out.as<uint16_t>() + at, bits, static_cast<size_t>(width) * 2);
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+PLINTH_KERNEL("quantized_matmul", quantizedMatmul);
+PLINTH_KERNEL("dequantize", dequantize);
+
+}  // namespace plinth
