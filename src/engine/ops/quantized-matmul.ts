@@ -55,8 +55,9 @@ function sampleWords(layout: QuantizedLayout): number[] {
       Uint8Array.from({ length: layout.inSize }, () => next(2 ** bits)),
     );
     for (let group = 0; group < groups; group++) {
-      // bfloat16 of 2^-4 ... 2^-7; for nf4 the codes of the values 0 and 1.
-      writer.scale(n, group, layout.format === "nf4" ? (next(2) === 0 ? 127 : 255) : (123 - next(4)) << 7);
+      // bfloat16 of 2^-4 ... 2^-7, for int8 of 2^-8 ... 2^-11; for nf4 the codes of the values 0 and 1.
+      const exponent = (layout.format === "int8" ? 119 : 123) - next(4);
+      writer.scale(n, group, layout.format === "nf4" ? (next(2) === 0 ? 127 : 255) : exponent << 7);
     }
   }
   if (layout.format === "nf4") writer.scaleBlocks(0.25, new Float32Array(outBlocks(layout)).fill(0.25));
@@ -145,7 +146,8 @@ export const quantizedMatmulOp = defineOp({
     const { outSize, inSize } = layoutOf(node.attrs);
     const rows = sizeOf(dy.shape.slice(0, -1));
     const weight = apply1(dequantizeOp, [words as Tensor], node.attrs);
-    return [reshape(matmul(reshape(dy, [rows, outSize]), weight), [...dy.shape.slice(0, -1), inSize]), undefined];
+    const dx = matmul(reshape(dy, [rows, outSize]), weight);
+    return [reshape(dx, [...dy.shape.slice(0, -1), inSize]), undefined];
   },
   lower: { kind: "kernel", kernel: "quantized_matmul", ints },
   samples: [
