@@ -63,7 +63,9 @@
   X(ile, 56, 2) \
   X(ieq, 57, 2) \
   X(int_to_float, 58, 1) \
-  X(float_to_int, 59, 1)
+  X(float_to_int, 59, 1) \
+  X(round_bf16, 60, 1) \
+  X(round_f16, 61, 1)
 
 enum class Opcode : int {
 #define PLINTH_OPCODE_ENUM(name, number, operands) op_##name = number,

@@ -1,4 +1,3 @@
-import { isFloating } from "../ir/dtype.ts";
 import { type Shape, sizeOf } from "../ir/shape.ts";
 import type { Node, Tensor } from "../ir/tensor.ts";
 
@@ -56,8 +55,7 @@ export function trailingReduction(node: Node): number | undefined {
 
 /** True for values that a fused kernel must store before anything in it may read them. */
 export function endsGroup(node: Node): boolean {
-  const dtype = node.outputs[0]?.dtype;
-  return node.op.lower.kind !== "elementwise" || (dtype !== "float32" && dtype !== undefined && isFloating(dtype));
+  return node.op.lower.kind !== "elementwise";
 }
 
 /** True for constants of one element, which fused kernels hold in their code. */

@@ -90,7 +90,7 @@ class Joiner {
     return seen.size;
   }
 
-  /** A reduction's or a narrow float's result cannot be read inside the kernel that makes it. */
+  /** A reduction's result cannot be read inside the kernel that makes it. */
   #blocked(a: Cluster, b: Cluster): boolean {
     for (const [from, to] of [
       [a, b],

@@ -1,4 +1,4 @@
-import { dtypeBytes } from "../ir/dtype.ts";
+import { dtypeBytes, isNarrow } from "../ir/dtype.ts";
 import { rowMajorStrides, sizeOf } from "../ir/shape.ts";
 import type { Node, Tensor } from "../ir/tensor.ts";
 import { type OpcodeName, opcodes } from "../ops/opcodes.ts";
@@ -20,6 +20,8 @@ class Bytecode {
   readonly #group: FusedGroup;
   readonly #viewOf: (tensor: Tensor) => View;
   readonly #members: ReadonlySet<Node>;
+  /** Members that other members read. */
+  readonly #readInside: ReadonlySet<Node>;
   readonly #values = new Map<Node, number[]>();
   readonly #constants = new Map<string, number>();
   readonly #floats: number[] = [];
@@ -31,6 +33,7 @@ class Bytecode {
     this.#group = group;
     this.#viewOf = viewOf;
     this.#members = new Set(group.nodes);
+    this.#readInside = new Set(group.nodes.flatMap((node) => node.inputs.map((tensor) => tensor.node)));
   }
 
   /** Adds a node: its operands are loaded where needed, its result stored where it leaves the kernel. */
@@ -55,6 +58,10 @@ class Bytecode {
     // Registers hold bool as 0 or 1: conversion to it is a comparison.
     if (node.op.name === "cast" && dtype === "bool" && node.inputs[0]?.dtype !== "bool") {
       value = this.#push("ne", [register(value), register(this.#constant("const", 0))]);
+    }
+    // Registers are wide: a narrow result is rounded for whoever reads it here, as a store does for all others.
+    if (isNarrow(dtype) && this.#readInside.has(node) && !(opcode === "identity" && node.inputs[0]?.dtype === dtype)) {
+      value = this.#push(dtype === "bfloat16" ? "round_bf16" : "round_f16", [register(value)]);
     }
     this.#values.set(node, [value]);
     if (output >= 0) this.#push(dtype === "int32" ? "store_int" : "store", [literal(output), register(value)]);

@@ -108,7 +108,8 @@ class GraphLowering {
     this.#steps.push({
       kernel: lower.kernel,
       inputs,
-      outputs,
+      // A product may have been given another shape; its kernel knows only its own.
+      outputs: node.op.name === "matmul" ? [rowMajorView(outputs[0] as View, productShape(node))] : outputs,
       ints: lower.ints?.(node) ?? [],
       floats: lower.floats?.(node) ?? [],
       workspaceBytes: lower.workspaceBytes?.(node) ?? 0,
@@ -129,6 +130,12 @@ class GraphLowering {
     }
     return copy;
   }
+}
+
+/** [..., M, N] of a product a[..., M, K] x b[..., K, N]. */
+export function productShape(node: Node): Shape {
+  const [a, b] = node.inputs as [Tensor, Tensor];
+  return [...a.shape.slice(0, -1), b.shape.at(-1) as number];
 }
 
 /** A step that moves a view to other memory of the same shape. */

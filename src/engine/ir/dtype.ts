@@ -29,6 +29,11 @@ export const dtypeCode: Readonly<Record<DType, number>> = {
   bool: 4,
 };
 
+/** True for floats of 16 bits, which are stored but not computed with. */
+export function isNarrow(dtype: DType): dtype is "bfloat16" | "float16" {
+  return dtype === "bfloat16" || dtype === "float16";
+}
+
 /** True for the element types that carry gradients. */
 export function isFloating(dtype: DType): boolean {
   return dtype === "float32" || dtype === "bfloat16" || dtype === "float16";

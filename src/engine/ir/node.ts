@@ -102,6 +102,10 @@ export type Lowering =
       readonly strided?: readonly number[] | "all";
       /** Those of the strided inputs whose last axis must be contiguous (stride 1); they are copied otherwise. */
       readonly unitStride?: readonly number[];
+      /** Inputs of float32 that the kernel also reads as bfloat16 or float16: a cast to float32 before it costs nothing. */
+      readonly narrowInputs?: readonly number[];
+      /** Outputs of float32 that the kernel also gives as bfloat16 or float16, rounded: a cast behind it costs nothing. */
+      readonly narrowOutputs?: readonly number[];
       /** Pairs [output, input] that may share memory when the input dies here or is donated. */
       readonly inPlace?: readonly (readonly [number, number])[];
       /** Scratch bytes shared by all threads. */
@@ -152,6 +156,11 @@ export interface OpDef {
   /** Same outputs from simpler ops. Required where `evaluate` is missing. */
   readonly decompose?: (inputs: readonly Tensor[], attrs: Attrs) => readonly Tensor[];
   readonly gradient: VjpRule | NoGradient;
+  /**
+   * Inputs that the op rounds to bfloat16 itself where its attribute `operands` is "bfloat16": products. The precision
+   * policy sets the attribute and stores what only such inputs read in bfloat16.
+   */
+  readonly operands?: readonly number[];
   readonly lower: Lowering;
   /** What the contract suite runs. None for sources. */
   readonly samples: readonly OpSample[];

@@ -27,9 +27,12 @@ export function inScope<T>(scope: string, build: () => T): T {
   }
 }
 
-/** The same application on other inputs of the same types: a new node, later than all others. For graph rewriting. */
-export function reapply(node: Node, inputs: readonly Tensor[]): Tensor[] {
-  const copy: Node = { ...node, id: nextNodeId++, inputs };
+/**
+ * The same application on other inputs of the same types: a new node, later than all others. For graph rewriting. Other
+ * output types may be given by passes that know what the node lowers to.
+ */
+export function reapply(node: Node, inputs: readonly Tensor[], outputs = node.outputs): Tensor[] {
+  const copy: Node = { ...node, id: nextNodeId++, inputs, outputs };
   return copy.outputs.map((_, i) => new Tensor(copy, i));
 }
 

@@ -69,6 +69,9 @@ export const opcodes = {
   // Conversions.
   int_to_float: 58,
   float_to_int: 59,
+  // To the nearest narrow float and back to float32.
+  round_bf16: 60,
+  round_f16: 61,
 } as const;
 
 export type OpcodeName = keyof typeof opcodes;
@@ -135,4 +138,6 @@ export const opcodeOperands: Readonly<Record<OpcodeName, number>> = {
   ieq: 2,
   int_to_float: 1,
   float_to_int: 1,
+  round_bf16: 1,
+  round_f16: 1,
 };
