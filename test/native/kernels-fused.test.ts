@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { loadNative } from "../../src/engine/backends/load-native.ts";
+import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from "../../src/engine/ir/convert.ts";
 import { sizeOf } from "../../src/engine/ir/shape.ts";
 import { type OpcodeName, opcodeOperands, opcodes } from "../../src/engine/ops/opcodes.ts";
 import {
@@ -91,6 +92,8 @@ const unary: Partial<Record<OpcodeName, (x: number) => number>> = {
   gelu_tanh_grad: slope(gelu),
   gelu_erf_grad: slope(geluErf),
   silu_grad: (x) => sigmoid(x) * (1 + x * (1 - sigmoid(x))),
+  round_bf16: (x) => bfloat16ToNumber(numberToBfloat16(x)),
+  round_f16: (x) => float16ToNumber(numberToFloat16(x)),
 };
 const bool = (x: boolean): number => (x ? 1 : 0);
 const binary: Partial<Record<OpcodeName, (x: number, y: number) => number>> = {

@@ -163,7 +163,10 @@ export const attentionOp: OpDef = defineOp({
     floats: (node) => [node.attrs["scale"] as number],
     strided: [0, 1, 2],
     unitStride: [0, 1, 2],
+    narrowInputs: [0, 1, 2],
+    narrowOutputs: [0],
   },
+  operands: [0, 1, 2],
   samples: attentionSamples,
 });
 
@@ -215,7 +218,10 @@ export const attentionGradOp: OpDef = defineOp({
     floats: (node) => [node.attrs["scale"] as number],
     strided: [0, 1, 2],
     unitStride: [0, 1, 2],
+    narrowInputs: [0, 1, 2, 3, 5],
+    narrowOutputs: [0, 1, 2],
   },
+  operands: [0, 1, 2, 5],
   samples: attentionGradSamples,
 });
 

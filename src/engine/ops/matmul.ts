@@ -84,7 +84,10 @@ export const matmulOp = defineOp({
     kernel: "matmul",
     ints: ({ attrs }) => [attrs["operands"] === "bfloat16" ? 1 : 0],
     strided: [0, 1],
+    narrowInputs: [0, 1],
+    narrowOutputs: [0],
   },
+  operands: [0, 1],
   samples: [
     sample("normal", [4, 8], [8, 16]),
     sample("odd", [7, 13], [13, 5]),
