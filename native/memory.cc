@@ -21,7 +21,10 @@
 namespace plinth {
 namespace {
 
-#if !defined(_WIN32) && !defined(__wasm__)
+#if defined(__SANITIZE_ADDRESS__)
+// Always from the heap, where the sanitizer sees what lies beyond.
+constexpr int64_t kMapThreshold = INT64_MAX;
+#elif !defined(_WIN32) && !defined(__wasm__)
 // From here on memory comes as pages of its own: zeroed by the system when first touched, and given back at once.
 constexpr int64_t kMapThreshold = 1 << 20;
 #endif
