@@ -7,6 +7,10 @@
 namespace plinth {
 namespace {
 
+// Far beyond any machine, and small enough that sums and products of a few of them do not overflow.
+constexpr int64_t kMaxBytes = int64_t{1} << 50;
+constexpr int64_t kMaxElements = int64_t{1} << 50;
+
 const char* const kStorageNames[] = {"arena", "input", "output", "constant"};
 
 [[noreturn]] void reject(const InstructionSpec& instruction, const std::string& problem) {
@@ -21,6 +25,16 @@ Program::Program(ProgramSpec spec, ThreadPool& pool) : spec_(std::move(spec)) {
 }
 
 void Program::check() const {
+  if (spec_.arenaBytes < 0 || spec_.arenaBytes > kMaxBytes) {
+    throw std::runtime_error("createProgram: expected a size of the arena, got " + std::to_string(spec_.arenaBytes));
+  }
+  for (const auto* sizes : {&spec_.inputBytes, &spec_.outputBytes}) {
+    for (const int64_t bytes : *sizes) {
+      if (bytes < 0 || bytes > kMaxBytes) {
+        throw std::runtime_error("createProgram: expected a size of an input or output, got " + std::to_string(bytes));
+      }
+    }
+  }
   for (const InstructionSpec& instruction : spec_.instructions) {
     if (findKernel(instruction.kernel) == nullptr) {
       reject(instruction, "no kernel of this name. Fix: build the native part again (npm run build:native)");
@@ -31,9 +45,10 @@ void Program::check() const {
     for (size_t i = 0; i < instruction.outputs.size(); i++) {
       checkOperand(instruction, instruction.outputs[i], "output " + std::to_string(i), true);
     }
+    if (instruction.workspaceBytes < 0) reject(instruction, "its workspace has a negative size");
     if (instruction.workspaceBytes > 0 &&
-        (instruction.workspaceOffset < 0 || instruction.workspaceOffset % static_cast<int64_t>(kAlignment) != 0 ||
-         instruction.workspaceOffset + instruction.workspaceBytes > spec_.arenaBytes)) {
+        (instruction.workspaceOffset < 0 || instruction.workspaceBytes > spec_.arenaBytes || instruction.workspaceOffset % static_cast<int64_t>(kAlignment) != 0 ||
+         instruction.workspaceOffset > spec_.arenaBytes - instruction.workspaceBytes)) {
       reject(instruction, "workspace [" + std::to_string(instruction.workspaceOffset) + ", +" +
                               std::to_string(instruction.workspaceBytes) + ") is misaligned or outside the arena of " +
                               std::to_string(spec_.arenaBytes) + " bytes");
@@ -59,20 +74,34 @@ void Program::checkOperand(const InstructionSpec& instruction, const OperandSpec
     case Storage::Constant: bytes = pick(spec_.constantBytes); break;
   }
   const Tensor& tensor = operand.tensor;
-  int64_t lowest = 0, highest = 0;
+  const int64_t size = bytesOf(tensor.dtype);
+  const auto outside = [&](const std::string& reach) {
+    reject(instruction, name + " reaches " + reach + " of " + place + ", which has " + std::to_string(bytes));
+  };
+  int64_t lowest = 0, highest = 0, elements = 1;
   bool empty = false;
   for (int i = 0; i < tensor.rank; i++) {
-    if (tensor.shape[i] < 0) reject(instruction, name + " has a negative size");
-    if (tensor.shape[i] == 0) empty = true;
-    const int64_t reach = (tensor.shape[i] - 1) * tensor.strides[i];
-    (reach < 0 ? lowest : highest) += reach;
+    const int64_t n = tensor.shape[i], stride = tensor.strides[i];
+    if (n < 0) reject(instruction, name + " has a negative size");
+    if (n > kMaxElements) reject(instruction, name + " has an axis of " + std::to_string(n) + " elements");
+    if (n == 0) empty = true;
+    if (n <= 1) continue;
+    if (elements > kMaxElements / n) reject(instruction, name + " has too many elements");
+    elements *= n;
+    // Before they are multiplied: numbers from outside may be anything.
+    if (stride > bytes / (n - 1) || stride < -(bytes / (n - 1))) {
+      if (!empty) outside("beyond the end");
+      continue;
+    }
+    (stride < 0 ? lowest : highest) += (n - 1) * stride;
   }
-  const int64_t size = bytesOf(tensor.dtype);
+  if (operand.byteOffset < -kMaxBytes || operand.byteOffset > kMaxBytes) {
+    outside("byte " + std::to_string(operand.byteOffset));
+  }
   if (operand.byteOffset % size != 0) reject(instruction, name + " is not aligned to its elements");
   if (!empty && (operand.byteOffset + lowest * size < 0 || operand.byteOffset + (highest + 1) * size > bytes)) {
-    reject(instruction, name + " reaches bytes " + std::to_string(operand.byteOffset + lowest * size) + " to " +
-                            std::to_string(operand.byteOffset + (highest + 1) * size) + " of " + place +
-                            ", which has " + std::to_string(bytes));
+    outside("bytes " + std::to_string(operand.byteOffset + lowest * size) + " to " +
+            std::to_string(operand.byteOffset + (highest + 1) * size));
   }
   if (output && !empty && !tensor.isRowMajor()) reject(instruction, name + " is not row-major");
 }
