@@ -1,5 +1,6 @@
 #include "program.h"
 
+#include <algorithm>
 #include <chrono>
 #include <new>
 #include <stdexcept>
@@ -79,20 +80,17 @@ void Program::checkOperand(const InstructionSpec& instruction, const OperandSpec
     reject(instruction, name + " reaches " + reach + " of " + place + ", which has " + std::to_string(bytes));
   };
   int64_t lowest = 0, highest = 0, elements = 1;
-  bool empty = false;
+  const bool empty = std::find(tensor.shape, tensor.shape + tensor.rank, 0) != tensor.shape + tensor.rank;
   for (int i = 0; i < tensor.rank; i++) {
     const int64_t n = tensor.shape[i], stride = tensor.strides[i];
     if (n < 0) reject(instruction, name + " has a negative size");
     if (n > kMaxElements) reject(instruction, name + " has an axis of " + std::to_string(n) + " elements");
-    if (n == 0) empty = true;
     if (n <= 1) continue;
     if (elements > kMaxElements / n) reject(instruction, name + " has too many elements");
     elements *= n;
     // Before they are multiplied: numbers from outside may be anything.
-    if (stride > bytes / (n - 1) || stride < -(bytes / (n - 1))) {
-      if (!empty) outside("beyond the end");
-      continue;
-    }
+    if (empty) continue;
+    if (stride > bytes / (n - 1) || stride < -(bytes / (n - 1))) outside("beyond the end");
     (stride < 0 ? lowest : highest) += (n - 1) * stride;
   }
   if (operand.byteOffset < -kMaxBytes || operand.byteOffset > kMaxBytes) {

@@ -43,7 +43,7 @@ for (let round = 0; secondsLeft() > 0 && failures === 0; round++) {
   for (const kind of kinds) {
     const seconds = Math.max(5, Math.min(60, secondsLeft() / kinds.length / 2)).toFixed(0);
     drive(kind, [...sound, "--threads", "1,2,4,3", "--seconds", seconds, "--seed", String(seed)]);
-    if (kind === "address") drive(kind, [hostile, "--threads", "2"]);
+    if (kind === "address") drive(kind, [hostile, "--threads", "2", "--isolate"]);
   }
 }
 console.log(

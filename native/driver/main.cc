@@ -1,12 +1,14 @@
 // Runs programs from files without Node: under an emulator of another processor, or with a sanitizer in the build.
 //
-//   driver [--threads 1,2,4] [--seconds N] [--seed N] CASES...
+//   driver [--threads 1,2,4] [--seconds N] [--seed N] [--isolate] CASES...
 //
 // Each case (test/native/driver-cases.ts writes them) is a program, its inputs, and what it should give. It runs with
 // every number of threads: the first result must be near the expected one, the others the same to the bit. With
 // --seconds the cases are run in random order until the time is up. A case may be hostile: then it may be refused, by a
-// message, but must not crash. Ends with a line "N runs, N refused, N failed" and exits 1 when anything failed.
+// message, but must not crash; with --isolate each case has a process of its own, and a crash is one failure of many (a
+// case that loops over an astronomical shape is given up after ten seconds, which is none). Ends with a line "N runs, N refused, N failed" and exits 1 when anything failed.
 #include <chrono>
+#include <csignal>
 #include <cmath>
 #include <condition_variable>
 #include <cstdio>
@@ -19,6 +21,11 @@
 #include <random>
 #include <string>
 #include <vector>
+
+#if defined(__unix__)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 
 #include "cpu.h"
 #include "engine.h"
@@ -167,8 +174,86 @@ std::vector<int> readThreads(const char* text) {
   return threads;
 }
 
+struct Totals {
+  long long runs = 0, refused = 0, failed = 0;
+
+  void fail(const Case& c, const std::string& problem) {
+    failed++;
+    std::printf("FAILED %s: %s\n", c.name.c_str(), problem.c_str());
+  }
+};
+
+void runCase(Runner& runner, const Case& c, const std::vector<int>& threads, Totals& totals) {
+  // The name before the run: after a crash it is the last line.
+  if (std::getenv("PLINTH_DRIVER_VERBOSE") != nullptr) std::fprintf(stderr, "%s\n", c.name.c_str());
+  std::vector<std::vector<uint8_t>> first;
+  try {
+    for (size_t t = 0; t < threads.size(); t++) {
+      const auto outputs = runner.run(c, threads[t]);
+      totals.runs++;
+      if (t > 0) {
+        for (size_t i = 0; i < outputs.size(); i++) {
+          if (outputs[i] != first[i]) {
+            totals.fail(c, "output " + std::to_string(i) + " has other bits with " + std::to_string(threads[t]) +
+                               " threads than with " + std::to_string(threads[0]));
+          }
+        }
+        continue;
+      }
+      first = outputs;
+      for (size_t i = 0; i < c.expected.size(); i++) {
+        const std::string problem = compare(outputs[i], c.expected[i]);
+        if (!problem.empty()) totals.fail(c, "output " + std::to_string(i) + ", " + problem);
+      }
+    }
+  } catch (const std::exception& error) {
+    totals.refused++;
+    if (!c.hostile) totals.fail(c, error.what());
+    else if (std::strlen(error.what()) < 8) totals.fail(c, std::string("says only \"") + error.what() + "\"");
+  }
+}
+
+// In a process of its own. Before this process has threads.
+void runIsolated(const Case& c, const std::vector<int>& threads, Totals& totals) {
+#if defined(__unix__)
+  std::fflush(stdout);
+  int pipes[2];
+  if (pipe(pipes) != 0) throw std::runtime_error("pipe failed");
+  const pid_t child = fork();
+  if (child < 0) throw std::runtime_error("fork failed");
+  if (child == 0) {
+    alarm(10);
+    Totals mine;
+    {
+      Runner runner;
+      runCase(runner, c, threads, mine);
+    }
+    std::fflush(stdout);
+    const bool written = write(pipes[1], &mine, sizeof mine) == static_cast<ssize_t>(sizeof mine);
+    _exit(written ? 0 : 1);
+  }
+  close(pipes[1]);
+  Totals its;
+  const bool whole = read(pipes[0], &its, sizeof its) == static_cast<ssize_t>(sizeof its);
+  close(pipes[0]);
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (whole) {
+    totals.runs += its.runs;
+    totals.refused += its.refused;
+    totals.failed += its.failed;
+  } else if (!(WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)) {
+    totals.fail(c, "crashed");
+  }
+#else
+  (void)threads;
+  totals.fail(c, "--isolate needs a Unix");
+#endif
+}
+
 int drive(int argc, char** argv) {
   std::vector<int> threads = {1, 2};
+  bool isolate = false;
   double seconds = 0;
   unsigned seed = 1;
   std::vector<std::vector<uint8_t>> files;
@@ -178,53 +263,29 @@ int drive(int argc, char** argv) {
     if (arg == "--threads" && i + 1 < argc) threads = readThreads(argv[++i]);
     else if (arg == "--seconds" && i + 1 < argc) seconds = std::atof(argv[++i]);
     else if (arg == "--seed" && i + 1 < argc) seed = static_cast<unsigned>(std::atoi(argv[++i]));
+    else if (arg == "--isolate") isolate = true;
     else files.push_back(readFile(argv[i]));
   }
   for (const auto& file : files) readCases(file, cases);
   if (cases.empty()) throw std::runtime_error("no cases");
 
-  Runner runner;
   std::mt19937 random(seed);
   const auto started = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count(); };
-  int64_t runs = 0, refused = 0, failed = 0;
-  const auto fail = [&](const Case& c, const std::string& problem) {
-    failed++;
-    std::printf("FAILED %s: %s\n", c.name.c_str(), problem.c_str());
-  };
+  Totals totals;
+  std::unique_ptr<Runner> runner;
   for (size_t at = 0; seconds > 0 ? elapsed() < seconds : at < cases.size(); at++) {
     const Case& c = cases[seconds > 0 ? random() % cases.size() : at];
-    // The name before the run: after a crash it is the last line.
-    if (std::getenv("PLINTH_DRIVER_VERBOSE") != nullptr) std::fprintf(stderr, "%s\n", c.name.c_str());
-    std::vector<std::vector<uint8_t>> first;
-    try {
-      for (size_t t = 0; t < threads.size(); t++) {
-        const auto outputs = runner.run(c, threads[t]);
-        runs++;
-        if (t > 0) {
-          for (size_t i = 0; i < outputs.size(); i++) {
-            if (outputs[i] != first[i]) {
-              fail(c, "output " + std::to_string(i) + " has other bits with " + std::to_string(threads[t]) +
-                          " threads than with " + std::to_string(threads[0]));
-            }
-          }
-          continue;
-        }
-        first = outputs;
-        for (size_t i = 0; i < c.expected.size(); i++) {
-          const std::string problem = compare(outputs[i], c.expected[i]);
-          if (!problem.empty()) fail(c, "output " + std::to_string(i) + ", " + problem);
-        }
-      }
-    } catch (const std::exception& error) {
-      refused++;
-      if (!c.hostile) fail(c, error.what());
-      else if (std::strlen(error.what()) < 8) fail(c, std::string("says only \"") + error.what() + "\"");
+    if (isolate) {
+      runIsolated(c, threads, totals);
+    } else {
+      if (runner == nullptr) runner = std::make_unique<Runner>();
+      runCase(*runner, c, threads, totals);
     }
   }
-  std::printf("%s: %lld cases, %lld runs, %lld refused, %lld failed\n", compiledIsa(), static_cast<long long>(cases.size()),
-              static_cast<long long>(runs), static_cast<long long>(refused), static_cast<long long>(failed));
-  return failed > 0 ? 1 : 0;
+  std::printf("%s: %zu cases, %lld runs, %lld refused, %lld failed\n", compiledIsa(), cases.size(), totals.runs,
+              totals.refused, totals.failed);
+  return totals.failed > 0 ? 1 : 0;
 }
 
 }  // namespace
