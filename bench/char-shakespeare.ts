@@ -7,13 +7,13 @@
  * Prints held-out loss over the whole held-out text, seconds of training and the ratio of the two. The published loss to
  * reach is 1.88. The learning rate of both is the recipe's, twice nanoGPT's (see there).
  */
-import { spawnSync } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { packageRoot } from "../src/base/index.ts";
 import { hostInfo } from "../src/engine/index.ts";
+import { plinth, run, shakespeareText } from "./command-line.ts";
 import { median, missingModule, python } from "./peer.ts";
 
 interface Outcome {
@@ -22,27 +22,6 @@ interface Outcome {
 }
 
 const publishedLoss = 1.88;
-const mainFile = join(
-  import.meta.dirname,
-  "..",
-  "src",
-  "cli",
-  `main.${import.meta.filename.endsWith(".ts") ? "ts" : "js"}`,
-);
-
-function run(program: string, args: readonly string[]): string {
-  const { status, stdout, error } = spawnSync(program, args, {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  if (status !== 0) throw new Error(`${program} ${args.join(" ")} failed: ${error?.message ?? `exit code ${status}`}`);
-  return stdout;
-}
-
-function plinth(...args: readonly string[]): string {
-  return run(process.execPath, [mainFile, ...args]);
-}
-
 /** Training seconds of ours: tokens over rate, so that held-out measurements and checkpoints are not counted on either side. */
 function runOurs(folder: string, round: number): Outcome & { readonly totalSeconds: number } {
   const recipe = join(packageRoot(), "recipes", "char-shakespeare.yaml");
@@ -70,8 +49,7 @@ const { values } = parseArgs({
     json: { type: "boolean", default: false },
   },
 });
-const assets = process.env.PLINTH_ASSETS ?? join(packageRoot(), "..", "shared", "assets");
-const text = values.text ?? join(assets, "text", "tinyshakespeare", "input.txt");
+const text = values.text ?? shakespeareText;
 const folder = await mkdtemp(join(tmpdir(), "plinth-shakespeare-"));
 try {
   plinth("data", "build", "--from", text, "--split", "tail", "--held-out", "0.1", "--out", join(folder, "data"));

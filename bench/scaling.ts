@@ -30,6 +30,7 @@ const sweeps: readonly Sweep[] = [
 const precisions: readonly StepPrecision[] = ["f32", "bf16"];
 const precisionName = { f32: "float32", bf16: "bfloat16" } as const;
 const precisionColour = { f32: "blue", bf16: "orange" } as const;
+const idealName = "ideal: in proportion to arithmetic, from the best rate (memory: to context)";
 
 interface Point {
   readonly value: number;
@@ -155,7 +156,7 @@ function plot(curves: readonly Curve[], memory: readonly MemoryPoint[]): string 
         const rate = Math.max(...points.map(({ gflops }) => gflops));
         return [
           {
-            name: "in proportion to arithmetic, from the best rate",
+            name: idealName,
             colour: "grey" as const,
             dashed: true,
             points: points.map((p) => [p.value, p.flops / rate / 1e9] as const),
@@ -178,7 +179,7 @@ function plot(curves: readonly Curve[], memory: readonly MemoryPoint[]): string 
     y: { label: "MiB", log: true },
     lines: [
       {
-        name: "in proportion to context",
+        name: idealName,
         colour: "grey",
         dashed: true,
         points: memory.map((p) => [p.context, (mebibytes(first.peakBytes) * p.context) / first.context] as const),
