@@ -122,7 +122,7 @@ function makeScale({ log, ticks }: Axis, values: readonly number[], from: number
 function linearTicks(low: number, high: number): number[] {
   const raw = (high - low) / 5 || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw) ?? 10 * power;
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= 0.8 * raw) ?? 10 * power;
   const out: number[] = [];
   for (let i = Math.ceil(low / step); i * step <= high; i++) out.push(Number((i * step).toPrecision(12)));
   return out;
