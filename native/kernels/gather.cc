@@ -49,7 +49,7 @@ void gather(const KernelArgs& args) {
 // Each task owns some columns of the whole table and adds the updates in order of position, so no two tasks meet and the
 // sums do not depend on how the columns are shared out.
 void scatterAdd(const KernelArgs& args) {
-  require(args.nIn == 2 && args.nOut == 1, "scatter_add: expected ids and updates, one output");
+  require((args.nIn == 2 || args.nIn == 3) && args.nOut == 1, "scatter_add: expected ids, updates and perhaps a base, one output");
   const Tensor &ids = args.in[0], &updates = args.in[1], &out = args.out[0];
   require(ids.dtype == DType::Int32 && updates.dtype == DType::Float32 && out.dtype == DType::Float32,
           "scatter_add: expected int32 ids and float32 updates");
@@ -58,9 +58,18 @@ void scatterAdd(const KernelArgs& args) {
   const int32_t* id = ids.as<int32_t>();
   for (int64_t i = 0; i < n; i++) checkId("scatter_add", i, id[i], rows);
   float* table = out.as<float>();
-  args.pool.parallelRange(size, 1 << 18, [&](int64_t begin, int64_t end) {
-    std::memset(table + begin, 0, static_cast<size_t>(end - begin) * 4);
-  });
+  const float* base = nullptr;
+  if (args.nIn == 3) {
+    require(args.in[2].dtype == DType::Float32 && args.in[2].size() == size, "scatter_add: expected a base like the output");
+    base = args.in[2].as<float>();
+  }
+  if (base != table) {
+    args.pool.parallelRange(size, 1 << 18, [&](int64_t begin, int64_t end) {
+      const auto bytes = static_cast<size_t>(end - begin) * 4;
+      if (base == nullptr) std::memset(table + begin, 0, bytes);
+      else std::memcpy(table + begin, base + begin, bytes);
+    });
+  }
   if (size == 0 || n == 0) return;
   const int64_t width = size / rows;
   // A cache line at least, and at most some sixteen tasks.

@@ -3,6 +3,7 @@ import { dtypeBytes, dtypeCode } from "../ir/dtype.ts";
 import type { Graph } from "../ir/graph.ts";
 import { barrierOp } from "../ops/remat.ts";
 import { absorbIntoKernels } from "./absorb.ts";
+import { accumulateInPlace } from "./accumulate.ts";
 import { costOf, type StepCost } from "./cost.ts";
 import { decompose } from "./decompose.ts";
 import { lower } from "./lower.ts";
@@ -26,7 +27,7 @@ function removeBarriers(graph: Graph): Graph {
 
 /** A graph as a program for the native runner. Throws PlinthError when it cannot fit in memory. */
 export function compileProgram(graph: Graph): CompiledProgram {
-  const lowered = lower(absorbIntoKernels(removeBarriers(decompose(graph))));
+  const lowered = lower(absorbIntoKernels(accumulateInPlace(removeBarriers(decompose(graph)))));
   const plan = planMemory(lowered, graph.donated);
   const instructions = plan.steps.map(
     (step, i): Instruction => ({

@@ -22,7 +22,11 @@ export function costOf(step: Step): StepCost {
 }
 
 function operandsOf({ kernel, ints }: Step): "float32" | "bfloat16" {
-  return ints[kernel === "matmul" ? 0 : 4] === 1 ? "bfloat16" : "float32";
+  return ints[isProduct(kernel) ? 0 : 4] === 1 ? "bfloat16" : "float32";
+}
+
+function isProduct(kernel: string): boolean {
+  return kernel === "matmul" || kernel === "matmul_add";
 }
 
 /** Inputs and outputs once each; of a table or cache only the rows that are touched. */
@@ -43,7 +47,7 @@ function distinctElements({ shape, strides }: View): number {
 
 function shapesOf({ kernel, inputs, outputs }: Step): string {
   const [a, b] = inputs;
-  if (kernel === "matmul" && a !== undefined && b !== undefined) {
+  if (isProduct(kernel) && a !== undefined && b !== undefined) {
     const batch = a.shape.slice(0, -2);
     const copies = sizeOf(batch) === 1 ? "" : `${batch.join("x")} of `;
     return `${copies}${matrix(a)} · ${matrix(b)}`;

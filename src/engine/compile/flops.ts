@@ -6,7 +6,7 @@ import type { Step, View } from "./lowered.ts";
  * it performs: two forward, five backward (it computes the scores again), half of each where causal masking skips them.
  */
 export function flopsOf(step: Step): number {
-  if (step.kernel === "matmul" || step.kernel === "quantized_matmul") {
+  if (["matmul", "matmul_add", "quantized_matmul"].includes(step.kernel)) {
     const inner = (step.inputs[0] as View).shape.at(-1) ?? 0;
     return 2 * sizeOf((step.outputs[0] as View).shape) * inner;
   }

@@ -148,9 +148,9 @@ function takeOver(
   const candidates = step.inPlace.filter(([to]) => to === o).map(([, from]) => from);
   let best: Block | undefined;
   for (const from of candidates) {
-    const input = step.inputs[from] as View;
-    const block = blocks.get(input.buffer);
-    if (block === undefined || taken.has(block) || block.end !== i) continue;
+    const input = step.inputs[from];
+    const block = input === undefined ? undefined : blocks.get(input.buffer);
+    if (input === undefined || block === undefined || taken.has(block) || block.end !== i) continue;
     if (block.bytes !== view.buffer.bytes || !isWhole(input, width)) continue;
     // One block returns as one output only.
     if (block.output !== undefined) continue;

@@ -3,7 +3,7 @@ import { defineOp, type Oracle } from "../ir/op.ts";
 import { formatShape, sameShape, sizeOf } from "../ir/shape.ts";
 import { apply1, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { toFloat32 } from "./cast.ts";
-import { at, expectDType, fail, oracle } from "./support.ts";
+import { at, expectDType, expectShape, fail, oracle } from "./support.ts";
 
 function checkedId(op: string, id: number, rows: number): number {
   if (id < 0 || id >= rows) {
@@ -90,7 +90,7 @@ export const gatherOp = defineOp({
   ],
 });
 
-/** ids int32[N...], updates[N..., D...] -> [rows, D...]. attrs: {rows}. */
+/** ids int32[N...], updates[N..., D...], optionally base[rows, D...] -> [rows, D...]. attrs: {rows}. */
 export const scatterAddOp = defineOp({
   name: "scatterAdd",
   infer: (inputs, attrs) => {
@@ -107,10 +107,12 @@ export const scatterAddOp = defineOp({
         "give one update row per id",
       );
     }
-    return [{ shape: [attrs["rows"] as number, ...updates.shape.slice(rank)], dtype: "float32" }];
+    const shape = [attrs["rows"] as number, ...updates.shape.slice(rank)];
+    if (inputs[2] !== undefined) expectShape(inputs[2], shape, "scatterAdd", "base");
+    return [{ shape, dtype: "float32" }];
   },
-  evaluate: ([ids, updates], _, [type]) => {
-    const out = oracle(type as TensorType);
+  evaluate: ([ids, updates, base], _, [type]) => {
+    const out = oracle(type as TensorType, base?.data.slice());
     const width = sizeOf(out.shape.slice(1));
     (ids as Oracle).data.forEach((id, i) => {
       const row = checkedId("scatterAdd", id, out.shape[0] as number) * width;
@@ -123,8 +125,9 @@ export const scatterAddOp = defineOp({
   gradient: ({ inputs: [ids], cotangents: [dy] }) => [
     undefined,
     dy === undefined ? undefined : gather(dy, ids as Tensor),
+    dy,
   ],
-  lower: { kind: "kernel", kernel: "scatter_add" },
+  lower: { kind: "kernel", kernel: "scatter_add", inPlace: [[0, 2]] },
   samples: [
     {
       name: "normal",
@@ -141,6 +144,15 @@ export const scatterAddOp = defineOp({
         { shape: [3, 7, 5], dtype: "float32" },
       ],
       attrs: { rows: 11 },
+    },
+    {
+      name: "onto a base",
+      inputs: [
+        { shape: [6], dtype: "int32" },
+        { shape: [6, 8], dtype: "float32" },
+        { shape: [10, 8], dtype: "float32" },
+      ],
+      attrs: { rows: 10 },
     },
     {
       name: "scalars",

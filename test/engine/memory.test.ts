@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { compileProgram } from "../../src/engine/compile/compile-program.ts";
+import { storageCode } from "../../src/engine/compile/program.ts";
+import {
+  add,
+  createBackend,
+  HostRandom,
+  jit,
+  matmul,
+  mul,
+  NdArray,
+  type Shape,
+  scatterAdd,
+  slice,
+  type Tensor,
+} from "../../src/engine/index.ts";
+
+const native = createBackend("native");
+const random = new HostRandom(3);
+const normal = (...shape: number[]): NdArray =>
+  NdArray.float32(
+    shape,
+    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal()),
+  );
+const like = (shape: Shape) => ({ shape, dtype: "float32" as const });
+
+/** xᵀy, a few rows at a time. */
+function products(x: Tensor, y: Tensor): Tensor[] {
+  return [0, 2, 4].map((from) => {
+    const [a, b] = [x, y].map((t) => slice(t, { starts: [from], limits: [from + 2] })) as [Tensor, Tensor];
+    return matmul(a, b, { transposeA: true });
+  });
+}
+const chain = (x: Tensor, y: Tensor): Tensor => products(x, y).reduce((sum, product) => add(sum, product));
+
+test("a sum of products grows in one buffer", async () => {
+  const f = jit(chain, { backend: native });
+  const { instructions } = compileProgram(f.compile(like([6, 4]), like([6, 3])).graph).spec;
+  assert.deepEqual(
+    instructions.map(({ kernel }) => kernel),
+    ["matmul", "matmul_add", "matmul_add"],
+  );
+  assert.deepEqual(
+    instructions.map(({ outputs }) => [outputs[0]?.storage, outputs[0]?.byteOffset]),
+    instructions.map(() => [storageCode.output, 0]),
+  );
+  const [x, y] = [normal(6, 4), normal(6, 3)];
+  const whole = await jit((x: Tensor, y: Tensor) => matmul(x, y, { transposeA: true }), { backend: native })(x, y);
+  const parts = await f(x, y);
+  parts.data.forEach((value, i) => {
+    assert.ok(Math.abs(value - (whole.data[i] as number)) < 1e-5);
+  });
+});
+
+test("gradients of micro-batches are added to the buffers of those before, when they are made", async () => {
+  const f = jit(
+    (before: Tensor[], keep: Tensor, x: Tensor, y: Tensor, ids: Tensor) => {
+      const grads = [matmul(x, y, { transposeA: true }), scatterAdd(ids, y, { rows: 4 })];
+      return grads.map((grad, i) => add(mul(before[i] as Tensor, keep), grad));
+    },
+    { donate: [0], backend: native },
+  );
+  const ids = NdArray.int32([6], [3, 1, 1, 0, 3, 3]);
+  const [x, y] = [normal(6, 4), normal(6, 3)];
+  const before = () => [
+    NdArray.float32([4, 3], new Float32Array(12).fill(1)),
+    NdArray.float32([4, 3], new Float32Array(12)),
+  ];
+  const { graph } = f.compile(before(), NdArray.scalar(1), x, y, ids);
+  const { spec } = compileProgram(graph);
+  assert.deepEqual(spec.instructions.map(({ kernel }) => kernel).sort(), [
+    "fused",
+    "fused",
+    "matmul_add",
+    "scatter_add",
+  ]);
+  assert.equal(spec.arenaBytes, 0, "everything happens in the donated buffers");
+  const reference = await createBackend("reference")
+    .compile(graph)
+    .run([...before(), NdArray.scalar(1), x, y, ids]);
+  const actual = await f(before(), NdArray.scalar(1), x, y, ids);
+  actual.forEach((array, i) => {
+    array.data.forEach((value, j) => {
+      assert.ok(Math.abs(value - (reference[i]?.data[j] as number)) < 1e-5, `${i}: ${j}`);
+    });
+  });
+});
