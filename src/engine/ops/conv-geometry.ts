@@ -76,7 +76,7 @@ export function convGeometry(op: string, x: Shape, weight: Shape, attrs: Attrs):
   };
 }
 
-/** All indices of a shape, in row-major order. */
+/** All indices of a shape, in row-major order: one array, changed from step to step. */
 export function* indices(shape: Shape): Generator<readonly number[]> {
   const index = shape.map(() => 0);
   if (shape.includes(0)) return;
