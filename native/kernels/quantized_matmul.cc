@@ -56,9 +56,9 @@ void multiplyFew(const Weight& w, const Rows& x, float* out, ThreadPool& pool) {
   const auto run = [&]<int M>() {
     constexpr int kNv = M <= 2 ? 4 : 2;
     constexpr int64_t kPanels = kNv / 2;
-    // Stretches of some 100 KB, and at least a few per thread.
+    // Stretches of some 200 KB, and at least a few per thread.
     const int64_t pieces = (w.panels() + kPanels - 1) / kPanels;
-    const int64_t most = std::max<int64_t>(1, (int64_t{1} << 15) / (w.panelWords * kPanels));
+    const int64_t most = std::max<int64_t>(1, (int64_t{1} << 16) / (w.panelWords * kPanels));
     const int64_t group = std::clamp<int64_t>(pieces / (int64_t{4} * pool.threads()), 1, most);
     pool.parallelRange(pieces, group, [&](int64_t begin, int64_t end) {
       float* scales = static_cast<float*>(ThreadPool::scratch((kPanels * w.groups * kPanel + M * kNv * 16) * 4, kTaskSlot));

@@ -73,7 +73,7 @@ void fewRows(const Weight& w, int64_t panel, const uint32_t* x, const float* sca
       PLINTH_UNROLL
       for (int v = 0; v < NV; v++) {
         const uint32_t* from = codes[v / 2] + v % 2 * 16;
-        _mm_prefetch(reinterpret_cast<const char*>(from + 1024), _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(from + 512), _MM_HINT_T0);
         forPairs<F>(_mm512_loadu_si512(from), table, [&]<int J>(__m512bh pair) {
           PLINTH_UNROLL
           for (int m = 0; m < M; m++) sum[m][v] = _mm512_dpbf16_ps(sum[m][v], pair, pairOf(x + m * stride + J));
