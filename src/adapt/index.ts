@@ -1,4 +1,5 @@
 import "./full.ts";
+import "./qlora.ts";
 
 export { type AdaptOptions, adapt } from "./adapt.ts";
 export {

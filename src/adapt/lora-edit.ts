@@ -1,5 +1,5 @@
 import { add, dropout, foldKey, mul, type Tensor, type Tree } from "../engine/index.ts";
-import { linear, MODULE_WRAP, type ModuleWrap } from "../models/index.ts";
+import { linear, type ModuleWrap, wrapModule } from "../models/index.ts";
 
 /** What a LoRA adds to the layers it sits on. */
 export interface LoraScale {
@@ -34,20 +34,7 @@ export function editLora(
       const dropped = ownKey === undefined ? x : dropout(x, options.dropout, ownKey, { stream: site });
       return add(plain(x), mul(linear(linear(dropped, { weight: down }), { weight: up }), options.scale));
     };
-    edited = withWrap(edited, path.split("."), wrap, path);
+    edited = wrapModule(edited, path, wrap);
   }
   return edited;
-}
-
-/** The tree with a wrap on the module at `keys`; copies only what lies on the way. */
-function withWrap(tree: Tree<Tensor>, keys: readonly string[], wrap: ModuleWrap, path: string): Tree<Tensor> {
-  if (typeof tree !== "object" || tree === null) {
-    throw new Error(
-      `editLora: the model has no module "${path}". Fix: use the adapter with the model it was made for.`,
-    );
-  }
-  const [key, ...rest] = keys;
-  if (key === undefined) return { ...tree, [MODULE_WRAP]: wrap } as unknown as Tree<Tensor>;
-  const child = (tree as Record<string, Tree<Tensor>>)[key] as Tree<Tensor>;
-  return { ...tree, [key]: withWrap(child, rest, wrap, path) } as Tree<Tensor>;
 }

@@ -1,6 +1,6 @@
 import { PlinthError } from "../base/index.ts";
 import { HostRandom, NdArray, Tensor, type Tree } from "../engine/index.ts";
-import type { Model } from "../models/index.ts";
+import { editFamily, type Model } from "../models/index.ts";
 import { assemblePlain } from "../train/index.ts";
 import { type AdapterOptions, defineAdapter } from "./adapter.ts";
 import { editLora, type LoraScale } from "./lora-edit.ts";
@@ -91,13 +91,10 @@ export function withLora(model: Model, adapter: Lora): Model {
   return {
     ...model,
     params: new Map([...model.params, ...Object.entries(adapter.params)]),
-    family: {
-      ...family,
-      forward(params, inputs, config, context) {
-        const own = Object.fromEntries(names.map((name) => [name, leafAt(params, name)]));
-        return family.forward(editLora(params, own, scale), inputs, config, context);
-      },
-    },
+    family: editFamily(family, (params) => {
+      const own = Object.fromEntries(names.map((name) => [name, leafAt(params, name)]));
+      return editLora(params, own, scale);
+    }),
   };
 }
 

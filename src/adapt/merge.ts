@@ -20,6 +20,13 @@ export async function unmergeLora(model: Model, adapter: Lora): Promise<Model> {
 }
 
 async function addScaled(model: Model, adapter: Lora, scale: number): Promise<Model> {
+  if (model.quantized !== undefined) {
+    // Rounding W + scale * B A to 4 bits again would lose most of what was learned (huggingface/peft#2321).
+    throw new PlinthError(
+      "an adapter cannot be merged into quantised weights",
+      "load the model without quantising and merge into that",
+    );
+  }
   const params = new Map(model.params);
   const modules = new Map(linearModules(model).map((module) => [module.path, module]));
   const update = jit(

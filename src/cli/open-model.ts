@@ -2,14 +2,14 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { loadAdapter } from "../adapt/index.ts";
 import { PlinthError, readJson } from "../base/index.ts";
-import { loadModel, type Model } from "../models/index.ts";
+import { loadModel, type Model, type ModelQuantization, quantizeModel } from "../models/index.ts";
 import { listCheckpoints } from "../train/index.ts";
 
 /**
  * Opens what a command calls MODEL (a model's folder, a training run's folder, a checkpoint) and --adapter (the same for
- * adapters), with the adapter on it. Of a run that has not ended, the newest checkpoint is taken. Throws PlinthError when it is none of these.
+ * adapters), with the adapter on it, quantised first where that is asked for. Of a run that has not ended, the newest checkpoint is taken. Throws PlinthError when it is none of these.
  */
-export async function openModel(path: string, adapterPath?: string): Promise<Model> {
+export async function openModel(path: string, adapterPath?: string, quantization?: ModelQuantization): Promise<Model> {
   const folder = await holding(path, "config.json");
   if (folder === undefined && (await holding(path, "adapter_config.json")) !== undefined) {
     const config = (await readJson(
@@ -23,7 +23,8 @@ export async function openModel(path: string, adapterPath?: string): Promise<Mod
       `name the model it was made for: ${base} --adapter ${path}`,
     );
   }
-  const model = await loadModel(folder ?? path);
+  const loaded = await loadModel(folder ?? path);
+  const model = quantization === undefined ? loaded : quantizeModel(loaded, quantization);
   if (adapterPath === undefined) return model;
   const adapterFolder = await holding(adapterPath, "adapter_config.json");
   if (adapterFolder === undefined) {

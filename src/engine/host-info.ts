@@ -62,6 +62,19 @@ export function mapFile(path: string): ArrayBuffer {
   return addon.mapFile(path);
 }
 
+/**
+ * Zeroed memory for large arrays that programs read often: the native engine's own, on large pages where the system has
+ * them, else ordinary memory.
+ */
+export function allocateBytes(bytes: number): ArrayBuffer {
+  try {
+    return loadNative().allocate(bytes);
+  } catch (error) {
+    if (!(error instanceof NativeMissingError)) throw error;
+    return new ArrayBuffer(bytes);
+  }
+}
+
 /** Rates of this machine, measured now. */
 export interface MachineLimits {
   /** Register-resident float32 multiply-adds, in 10^9 operations per second. */

@@ -25,9 +25,10 @@ export {
 export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.ts";
 export { type Gpt2Config, gpt2 } from "./gpt2.ts";
 export * as layers from "./layers/index.ts";
-export { callModule, linear, MODULE_WRAP, type Module, type ModuleWrap } from "./layers/index.ts";
+export { callModule, linear, MODULE_WRAP, type Module, type ModuleWrap, wrapModule } from "./layers/index.ts";
 export { type LlamaConfig, llama } from "./llama.ts";
 export { checkVocabulary, loadModel } from "./load.ts";
 export { castParams, countParameters, initModel, type Model, modelDType, paramsTree } from "./model.ts";
+export { editFamily, type ModelQuantization, quantizeModel, quantizeTree } from "./quantize.ts";
 export { type SaveOptions, saveModel } from "./save.ts";
 export { tokenLosses } from "./token-losses.ts";

@@ -1,5 +1,13 @@
 import type { Tokenizer } from "../data/index.ts";
-import { type DType, decodeFloat32, encodeHost, NdArray, type Tree, unflatten } from "../engine/index.ts";
+import {
+  type DType,
+  decodeFloat32,
+  encodeHost,
+  NdArray,
+  type QuantizedLayout,
+  type Tree,
+  unflatten,
+} from "../engine/index.ts";
 import type { ModelConfig, ModelFamily } from "./family.ts";
 import type { CheckpointSource } from "./formats/checkpoint-source.ts";
 import { initParameters } from "./init.ts";
@@ -13,6 +21,8 @@ export interface Model<C extends ModelConfig = ModelConfig> {
   readonly tokenizer?: Tokenizer | undefined;
   /** Contents of generation_config.json. */
   readonly generationConfig?: Readonly<Record<string, unknown>> | undefined;
+  /** Layouts of the weights that {@link quantizeModel} made packed words of, by parameter name. */
+  readonly quantized?: ReadonlyMap<string, QuantizedLayout> | undefined;
   /** How the checkpoint this came from was laid out; {@link saveModel} writes it back the same way. */
   readonly source?: CheckpointSource | undefined;
 }
@@ -37,7 +47,10 @@ export function paramsTree(params: Iterable<readonly [string, NdArray]>): Tree<N
 /** Number of weights. */
 export function countParameters(model: Model): number {
   let count = 0;
-  for (const array of model.params.values()) count += array.size;
+  for (const [name, array] of model.params) {
+    const layout = model.quantized?.get(name);
+    count += layout === undefined ? array.size : layout.outSize * layout.inSize;
+  }
   return count;
 }
 

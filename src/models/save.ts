@@ -25,6 +25,12 @@ interface WeightFile {
  * model loaded and not changed is written with the same bytes. Throws PlinthError when the disk is full or read-only.
  */
 export async function saveModel(model: Model, dir: string, options: SaveOptions = {}): Promise<void> {
+  if (model.quantized !== undefined) {
+    throw new PlinthError(
+      "a quantised model has no file format here",
+      "save the model it was made from, and quantise after loading",
+    );
+  }
   checkParameters(model);
   const { source } = model;
   const asFound = source !== undefined && options.maxShardBytes === undefined;

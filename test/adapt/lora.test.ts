@@ -20,7 +20,7 @@ import {
 import { packageRoot } from "../../src/base/index.ts";
 import type { Batch, BatchSource } from "../../src/data/index.ts";
 import { type Backend, createBackend, jit, NdArray, type Tensor, unflatten } from "../../src/engine/index.ts";
-import { loadModel, type Model, readSafetensors, writeSafetensors } from "../../src/models/index.ts";
+import { loadModel, type Model, quantizeModel, readSafetensors, writeSafetensors } from "../../src/models/index.ts";
 import type { TrainEvent } from "../../src/train/index.ts";
 
 const goldens = join(packageRoot(), "test", "golden-adapt");
@@ -135,7 +135,9 @@ for (const { method } of adapterMethods()) {
   for (const base of ["gpt2", "llama-gqa", "llama-bf16-sharded"]) {
     test(`${method} on ${base}: begins as the model itself, learns, and comes back from its files`, async (t) => {
       const out = await temporaryFolder(t);
-      const model = await loadModel(join(bases, base));
+      const loaded = await loadModel(join(bases, base));
+      // What qlora trains beside.
+      const model = method === "qlora" ? quantizeModel(loaded, { format: "nf4" }) : loaded;
       const before = [...(await logitsOf(model, tokensOf(model))).data];
       const adaptation = findAdapter(method).adapt(model, { seed: 1 });
       const start = adaptation.result(adaptation.trainable);

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
 import { explainReadError, PlinthError } from "../../base/index.ts";
+import { quantizedFormats } from "../../engine/index.ts";
 import { type Generation, generate } from "../../generate/index.ts";
 import type { Command, CommandArgs } from "../command.ts";
 import { openModel } from "../open-model.ts";
@@ -15,11 +16,18 @@ export const command: Command = {
     prompt: { type: "string", summary: "text to continue" },
     "prompt-file": { type: "string", summary: "file with the text to continue (default: standard input)" },
     ...samplingOptions,
+    quantize: {
+      type: "string",
+      choices: quantizedFormats,
+      summary: "run with weights of 4 or 8 bits: less memory, more tokens a second, a little less exact",
+    },
     logprobs: { type: "integer", summary: "with --json: also the n likeliest tokens at each place" },
   },
   async run(args, io) {
     const prompt = await readPrompt(args);
-    const model = await openModel(args.positionals[0] as string, args.string("adapter"));
+    const format = quantizedFormats.find((name) => name === args.string("quantize"));
+    const quantization = format === undefined ? undefined : { format };
+    const model = await openModel(args.positionals[0] as string, args.string("adapter"), quantization);
     const logprobs = args.number("logprobs") ?? (io.json ? 0 : undefined);
     const options = { ...readSampling(args), logprobs, signal: io.signal };
     let result: Generation | undefined;

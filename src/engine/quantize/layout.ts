@@ -1,4 +1,5 @@
 import { PlinthError } from "../../base/index.ts";
+import { allocateBytes } from "../host-info.ts";
 import { bfloat16ToNumber } from "../ir/convert.ts";
 import { nf4Bfloat16, nf4ScaleValues } from "./nf4.ts";
 
@@ -66,7 +67,7 @@ export class WeightWriter {
   constructor(layout: QuantizedLayout) {
     this.#layout = layout;
     this.#packing = packingOf(layout);
-    this.words = new Int32Array(this.#packing.words);
+    this.words = new Int32Array(allocateBytes(this.#packing.words * 4));
     this.#bytes = new Uint8Array(this.words.buffer);
     this.#halves = new Uint16Array(this.words.buffer);
     this.#floats = new Float32Array(this.words.buffer);

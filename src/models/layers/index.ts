@@ -3,7 +3,7 @@ export { type CausalAttentionOptions, causalAttention, type DropoutSite } from "
 export { checkInputs, checkpointed, DropoutStreams, positionsOf, selectLast } from "./decoder.ts";
 export { embedding } from "./embedding.ts";
 export { float32 } from "./float32.ts";
-export { conv1d, linear } from "./linear.ts";
+export { addBias, conv1d, linear } from "./linear.ts";
 export {
   callModule,
   inModule,
@@ -14,6 +14,7 @@ export {
   parameter,
   plainWeight,
   requiredParameter,
+  wrapModule,
 } from "./module.ts";
 export { layerNorm, rmsNorm } from "./norm.ts";
 export { parseRope, type RopeKeys, type RopeScaling, ropeFrequencies } from "./rope.ts";

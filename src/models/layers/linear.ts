@@ -12,7 +12,8 @@ export function conv1d(x: Tensor, p: Module): Tensor {
   return callModule(p, x, (x) => addBias(matmul(x, requiredParameter(p, "weight")), p));
 }
 
-function addBias(y: Tensor, p: Module): Tensor {
+/** y[...,out] + the module's `bias[out]`, where it has one. */
+export function addBias(y: Tensor, p: Module): Tensor {
   const bias = parameter(p, "bias");
   return bias === undefined ? y : add(y, float32(bias));
 }

@@ -21,6 +21,28 @@ export function callModule(p: Module, x: Tensor, plain: (x: Tensor) => Tensor): 
   return wrap === undefined ? plain(x) : wrap(x, plain);
 }
 
+/**
+ * The tree with a wrap on the module at a dotted path, around those it has already; copies only what lies on the way.
+ * Throws naming a module that the tree does not have.
+ */
+export function wrapModule(tree: Tree<Tensor>, path: string, wrap: ModuleWrap): Tree<Tensor> {
+  const edit = (node: Tree<Tensor> | undefined, keys: readonly string[]): Tree<Tensor> => {
+    if (typeof node !== "object" || node === null) {
+      throw new Error(
+        `wrapModule: the model has no module "${path}". Fix: use the adapter with the model it was made for.`,
+      );
+    }
+    const [key, ...rest] = keys;
+    if (key !== undefined) {
+      return { ...node, [key]: edit((node as Record<string, Tree<Tensor>>)[key], rest) } as Tree<Tensor>;
+    }
+    const inner = (node as Module)[MODULE_WRAP];
+    const outer: ModuleWrap = inner === undefined ? wrap : (x, plain) => wrap(x, (x) => inner(x, plain));
+    return { ...node, [MODULE_WRAP]: outer } as unknown as Tree<Tensor>;
+  };
+  return edit(tree, path.split("."));
+}
+
 /** The subtree at a dotted path: `moduleAt(params, "transformer.h.0.attn")`. Throws naming the path. */
 export function moduleAt(tree: Tree<Tensor>, path: string): Module {
   let node: unknown = tree;
