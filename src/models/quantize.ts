@@ -54,7 +54,9 @@ export function quantizeTree(tree: Tree<Tensor>, layouts: ReadonlyMap<string, Qu
   for (const [name, layout] of layouts) {
     const path = name.slice(0, -".weight".length);
     const p = moduleAt(tree, path);
-    edited = wrapModule(edited, path, (x) => addBias(quantizedMatmul(x, requiredParameter(p, "weight"), layout), p));
+    const product = (x: Tensor): Tensor => addBias(quantizedMatmul(x, requiredParameter(p, "weight"), layout), p);
+    // An adapter's wrap has to stay outside, whichever of the two came first.
+    edited = wrapModule(edited, path, product, { inside: true });
   }
   return edited;
 }

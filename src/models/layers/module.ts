@@ -22,10 +22,15 @@ export function callModule(p: Module, x: Tensor, plain: (x: Tensor) => Tensor): 
 }
 
 /**
- * The tree with a wrap on the module at a dotted path, around those it has already; copies only what lies on the way.
- * Throws naming a module that the tree does not have.
+ * The tree with a wrap on the module at a dotted path, around those it has already, or with `inside` within them: what
+ * then is the layer itself to them. Copies only what lies on the way. Throws naming a module that the tree does not have.
  */
-export function wrapModule(tree: Tree<Tensor>, path: string, wrap: ModuleWrap): Tree<Tensor> {
+export function wrapModule(
+  tree: Tree<Tensor>,
+  path: string,
+  wrap: ModuleWrap,
+  options: { inside?: boolean } = {},
+): Tree<Tensor> {
   const edit = (node: Tree<Tensor> | undefined, keys: readonly string[]): Tree<Tensor> => {
     if (typeof node !== "object" || node === null) {
       throw new Error(
@@ -36,9 +41,11 @@ export function wrapModule(tree: Tree<Tensor>, path: string, wrap: ModuleWrap): 
     if (key !== undefined) {
       return { ...node, [key]: edit((node as Record<string, Tree<Tensor>>)[key], rest) } as Tree<Tensor>;
     }
-    const inner = (node as Module)[MODULE_WRAP];
-    const outer: ModuleWrap = inner === undefined ? wrap : (x, plain) => wrap(x, (x) => inner(x, plain));
-    return { ...node, [MODULE_WRAP]: outer } as unknown as Tree<Tensor>;
+    const present = (node as Module)[MODULE_WRAP];
+    const [outer, inner] = options.inside === true ? [present, wrap] : [wrap, present];
+    const both: ModuleWrap =
+      outer === undefined || inner === undefined ? wrap : (x, plain) => outer(x, (x) => inner(x, plain));
+    return { ...node, [MODULE_WRAP]: both } as unknown as Tree<Tensor>;
   };
   return edit(tree, path.split("."));
 }
