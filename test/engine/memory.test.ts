@@ -5,6 +5,7 @@ import { storageCode } from "../../src/engine/compile/program.ts";
 import {
   add,
   createBackend,
+  gelu,
   HostRandom,
   jit,
   matmul,
@@ -13,7 +14,10 @@ import {
   type Shape,
   scatterAdd,
   slice,
+  square,
+  sum,
   type Tensor,
+  valueAndGrad,
 } from "../../src/engine/index.ts";
 
 const native = createBackend("native");
@@ -85,4 +89,33 @@ test("gradients of micro-batches are added to the buffers of those before, when 
       assert.ok(Math.abs(value - (reference[i]?.data[j] as number)) < 1e-5, `${i}: ${j}`);
     });
   });
+});
+
+test("activations are computed again for the gradient rather than kept beside what they are made of", async () => {
+  const layers = 8;
+  const N = 64;
+  const D = 32;
+  const weights = Object.fromEntries(Array.from({ length: layers }, (_, i) => [`w${i}`, normal(D, D)]));
+  const f = (weights: Record<string, Tensor>, x: Tensor) => {
+    const loss = (w: Record<string, Tensor>): Tensor => {
+      let h = x;
+      for (let i = 0; i < layers; i++) h = gelu(mul(matmul(h, w[`w${i}`] as Tensor), 0.3));
+      return sum(square(h));
+    };
+    const { value, grads } = valueAndGrad(loss)(weights);
+    return { value, grads };
+  };
+  const compiled = jit(f, { backend: native });
+  const { stats } = compiled.compile(weights, like([N, D]));
+  const one = N * D * 4;
+  assert.ok(stats.arenaBytes <= (layers + 4) * one, `${stats.arenaBytes / one} activations in memory`);
+  const x = normal(N, D);
+  const actual = await compiled(weights, x);
+  const expected = await jit(f, { backend: createBackend("reference") })(weights, x);
+  for (const [name, grad] of Object.entries(expected.grads)) {
+    const largest = Math.max(...grad.data.map(Math.abs));
+    grad.data.forEach((value, i) => {
+      assert.ok(Math.abs((actual.grads[name]?.data[i] as number) - value) <= 1e-5 * largest, `${name} ${i}`);
+    });
+  }
 });

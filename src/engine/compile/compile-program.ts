@@ -11,6 +11,7 @@ import type { View } from "./lowered.ts";
 import { checkFits } from "./memory-limit.ts";
 import { type MemoryPlan, planMemory } from "./memory-plan.ts";
 import { type Instruction, type Operand, type ProgramSpec, storageCode } from "./program.ts";
+import { rematerialise } from "./rematerialise.ts";
 import { rewriteGraph } from "./rewrite.ts";
 
 export interface CompiledProgram {
@@ -27,7 +28,7 @@ function removeBarriers(graph: Graph): Graph {
 
 /** A graph as a program for the native runner. Throws PlinthError when it cannot fit in memory. */
 export function compileProgram(graph: Graph): CompiledProgram {
-  const lowered = lower(absorbIntoKernels(accumulateInPlace(removeBarriers(decompose(graph)))));
+  const lowered = lower(absorbIntoKernels(rematerialise(accumulateInPlace(removeBarriers(decompose(graph))))));
   const plan = planMemory(lowered, graph.donated);
   const instructions = plan.steps.map(
     (step, i): Instruction => ({

@@ -41,7 +41,8 @@ const sizes: readonly (readonly [name: string, rows: number, width: number])[] =
   ["size-1", 1, 1],
   ["larger", 17, 1003],
 ];
-const intsOf = ({ attrs }: Node): number[] => [attrs["ignoreIndex"] as number, (attrs["firstRow"] as number) ?? 0];
+const intsOf = ({ attrs: { ignoreIndex, firstRow } }: Node): number[] =>
+  (firstRow === undefined ? [ignoreIndex] : [ignoreIndex, firstRow]) as number[];
 const isPicked = (t: Tensor, shape: Shape): Tensor => equal(iota(shape, { axis: 1 }), expandDims(t, 1));
 
 /**

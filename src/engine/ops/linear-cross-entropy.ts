@@ -38,16 +38,12 @@ function check(inputs: readonly TensorType[], op: string): { x: TensorType; weig
 }
 
 /** Visits the rows chunk by chunk; `part` cuts the chunk's rows out of a tensor. */
-function forChunks(
-  rows: number,
-  attrs: Attrs,
-  visit: (part: (t: Tensor) => Tensor, attrs: Attrs, first: boolean) => void,
-): void {
+function forChunks(rows: number, attrs: Attrs, visit: (part: (t: Tensor) => Tensor, attrs: Attrs) => void): void {
   const size = attrs["chunkRows"] as number;
   for (let from = 0; from < rows; from += size) {
     const limit = Math.min(rows, from + size);
     const part = (t: Tensor): Tensor => slice(t, { starts: [from], limits: [limit] });
-    visit(part, { ignoreIndex: attrs["ignoreIndex"], firstRow: from }, from === 0);
+    visit(part, { ignoreIndex: attrs["ignoreIndex"], ...(from === 0 ? {} : { firstRow: from }) });
   }
 }
 
