@@ -1,10 +1,8 @@
 // Attention without the score matrix (online softmax: Milakov & Gimelshein 2018; Dao et al. 2022). Contract: KERNELS.md
-// ("attention"). A query's result is a function of its own row and the keys alone: keys come in blocks counted from key 0
-// and each sum runs over them in order, so decoding one token gives the bits of the full pass.
-#include <cmath>
-
-#include "attention_convert.h"
-#include "attention_tile.h"
+// ("attention"). A query's result is a function of its own row and the keys alone: keys come in blocks and groups of blocks
+// counted from key 0, and each sum runs over them in order, so decoding one token gives the bits of the full pass, and the
+// groups of a long cache can be shared out to threads.
+#include "attention_problem.h"
 
 namespace plinth {
 namespace {
@@ -12,159 +10,289 @@ namespace {
 using namespace attention;
 using namespace simd;
 
-// About how many queries share one packing of the keys. Changes no bits.
-constexpr int64_t kQueryBlock = 128;
+// Keys that are summed on their own before they join the others. Part of the results' bits.
+constexpr int64_t kGroup = 16 * kBlock;
+// Queries of a task: the more, the fewer times the keys are packed. Changes no bits.
+constexpr int64_t kMostQueries = 384, kFewestQueries = 8 * kTileRows;
 
-struct Work {
-  float *query, *result, *top, *total, *keysT, *values, *scores;
-  Sight* sight;
+/** Weighted sums of values of some queries, relative to their largest score. */
+struct Sums {
+  float *result, *top, *total;  // [rows][padded], [rows], [rows]
+  Sums(Arena& a, int64_t rows, int64_t width)
+      : result(a.take<float>(rows * roundUpToLanes(width))), top(a.take<float>(rows)), total(a.take<float>(rows)) {}
 
-  Work(int64_t rows, int64_t width) {
-    const int64_t padded = roundUpToLanes(width);
-    const int64_t floats = rows * (2 * padded + 2) + kKeys * (2 * padded) + kTileRows * kKeys + 128;
-    auto* at = static_cast<float*>(
-        ThreadPool::scratch(floats * 4 + rows * static_cast<int64_t>(sizeof(Sight)) + 64));
-    const auto take = [&](int64_t n) {
-      float* p = at;
-      at += (n + 15) / 16 * 16;
-      return p;
-    };
-    keysT = take(kKeys * padded);
-    values = take(kKeys * padded);
-    scores = take(kTileRows * kKeys);
-    query = take(rows * padded);
-    result = take(rows * padded);
-    top = take(rows);
-    total = take(rows);
-    sight = reinterpret_cast<Sight*>(at);
+  void clear(int64_t rows, int64_t padded) const {
+    std::fill_n(result, rows * padded, 0.0f);
+    std::fill_n(top, rows, -kInfinity);
+    std::fill_n(total, rows, 0.0f);
+  }
+
+  /** Adds the sums of later keys. */
+  void add(const Sums& later, int64_t rows, int64_t padded, float unit) const {
+    for (int64_t i = 0; i < rows; i++) {
+      if (later.total[i] == 0.0f) continue;
+      float *to = result + i * padded, *from = later.result + i * padded;
+      if (total[i] == 0.0f) {
+        std::copy_n(from, padded, to);
+        top[i] = later.top[i];
+        total[i] = later.total[i];
+        continue;
+      }
+      const float newTop = std::max(later.top[i], top[i]);
+      const F32 keep = exp2(splat((top[i] - newTop) * unit)), join = exp2(splat((later.top[i] - newTop) * unit));
+      for (int64_t k = 0; k < padded; k += kLanes) {
+        simd::store(to + k, simd::fma(load(from + k), join, load(to + k) * keep));
+      }
+      float lanes[kLanes];
+      simd::store(lanes, simd::fma(splat(later.total[i]), join, splat(total[i]) * keep));
+      top[i] = newTop;
+      total[i] = lanes[0];
+    }
   }
 };
 
-// Scores to weights for a tile of queries and the keys [firstKey + begin, firstKey + end): p = exp(s - top), with the
-// running tops and totals brought up to date. `factor` is for what was summed under the old tops.
-void softmaxTile(const Problem& p, const Work& w, int64_t row, int rows, int64_t firstKey, int64_t begin, int64_t end,
-                 const int32_t* segments, float* factor) {
+template <typename P>
+struct Work {
+  using Word = typename P::Word;
+  Sums all, group;
+  float* lanes;   // [rows][kLanes]: totals of the group, by lanes
+  float *scores, *extra;  // [kTileRows][kBlock]
+  Word *query, *keys, *keysT, *values, *pairs, *weights;
+  Sight* sight;
+
+  Work(Arena& a, int64_t rows, int64_t width)
+      : all(a, rows, width),
+        group(a, rows, width),
+        lanes(a.take<float>(rows * kLanes)),
+        scores(a.take<float>(kTileRows * kBlock)),
+        extra(a.take<float>(kTileRows * kBlock)),
+        query(a.take<Word>(rows * rowWords<P>(width))),
+        keys(a.take<Word>(kBlock * rowWords<P>(width))),
+        keysT(a.take<Word>(kBlock * rowWords<P>(width))),
+        values(a.take<Word>(kBlock * rowWords<P>(width))),
+        pairs(a.take<Word>(kBlock * roundUpToLanes(width))),
+        weights(a.take<Word>(kTileRows * kBlock)),
+        sight(a.take<Sight>(rows)) {}
+};
+
+/** Queries [first, first + count) of a key-value head. */
+struct Queries {
+  int64_t b, g, first, count;
+};
+
+// Scores to weights for a tile of queries and the keys [firstKey + begin, firstKey + end): exp(s - top), with the running
+// tops and totals brought up to date. `factor` is for what was summed under the old tops.
+template <typename P>
+void softmaxTile(const Problem& p, const Work<P>& w, const Queries& q, int64_t row, int rows, int64_t firstKey,
+                 int64_t begin, int64_t end, float* factor) {
+  const bool shaped = p.isShaped();
+  const F32 unit = splat(p.unit());
+  const int32_t* segments = p.kSegments != nullptr ? p.kSegments + q.b * p.S : nullptr;
   alignas(64) float fall[kTileRows + kLanes] = {};
   float shift[kTileRows];
   for (int i = 0; i < rows; i++) {
-    float* scores = w.scores + i * kKeys;
+    float* scores = w.scores + i * kBlock;
     const Sight& sight = w.sight[row + i];
+    if (shaped) {
+      float* bias = w.extra + i * kBlock;
+      if (p.bias != nullptr) {
+        const int64_t at = firstKey + begin;
+        p.readBias(q.b, q.g, q.first + row + i, at, std::min(p.S - at, end - begin), bias + begin, end - begin);
+      }
+      for (int64_t j = begin; j < end; j += kLanes) {
+        simd::store(scores + j, shapeScore(p, load(scores + j), p.bias != nullptr ? load(bias + j) : zero()));
+      }
+    }
     F32 best = splat(-kInfinity);
     if (segments == nullptr && sight.low <= firstKey + begin && sight.high >= firstKey + end) {
       for (int64_t j = begin; j < end; j += kLanes) best = max(load(scores + j), best);
     } else {
       for (int64_t j = begin; j < end; j += kLanes) {
         const F32 s = maskScores(load(scores + j), sight, firstKey + j, segments, p.S);
-        store(scores + j, s);
+        simd::store(scores + j, s);
         best = max(s, best);
       }
     }
-    float& top = w.top[row + i];
+    float& top = w.group.top[row + i];
     const float newTop = std::max(top, reduceMax(best));
     // Nothing seen yet: exp(-inf - 0) gives the zeros wanted, and NaN stays NaN.
     shift[i] = newTop == -kInfinity ? 0.0f : newTop;
     fall[i] = top - shift[i];
     top = newTop;
   }
-  for (int i = 0; i < rows; i += kLanes) storeUpTo(factor + i, simd::exp(load(fall + i)), rows - i);
+  for (int i = 0; i < rows; i += kLanes) storeUpTo(factor + i, exp2(load(fall + i) * unit), rows - i);
   for (int i = 0; i < rows; i++) {
-    float* scores = w.scores + i * kKeys;
+    float* scores = w.scores + i * kBlock;
+    typename P::Word* weights = w.weights + i * (kBlock / P::kDepth);
     const F32 top = splat(shift[i]);
-    F32 sum = zero();
-    for (int64_t j = begin; j < end; j += kLanes) {
-      const F32 weight = simd::exp(load(scores + j) - top);
-      store(scores + j, weight);
-      sum = sum + weight;
+    float* lanes = w.lanes + (row + i) * kLanes;
+    F32 sum = load(lanes) * splat(factor[i]);
+    if (p.key == nullptr) {
+      for (int64_t j = begin; j < end; j += kLanes) {
+        const F32 weight = exp2((load(scores + j) - top) * unit);
+        storeElements<P>(weights, j, weight);
+        sum = sum + weight;
+      }
+    } else {
+      float* kept = w.extra + i * kBlock;
+      p.readDropout(q.b, q.g, q.first + row + i, firstKey + begin, end - begin, kept + begin);
+      for (int64_t j = begin; j < end; j += kLanes) {
+        const F32 weight = exp2((load(scores + j) - top) * unit);
+        storeElements<P>(weights, j, weight * load(kept + j));
+        sum = sum + weight;
+      }
     }
-    w.total[row + i] = w.total[row + i] * factor[i] + reduceAdd(sum);
+    simd::store(lanes, sum);
   }
 }
 
-// Adds the keys [firstKey, firstKey + kKeys) to a tile of queries.
-void attendTile(const Problem& p, const Work& w, int64_t row, int rows, int64_t firstKey, Rows values,
-                const int32_t* segments) {
-  const int64_t padded = roundUpToLanes(p.K);
-  int64_t low = kKeys, high = 0;
-  for (int i = 0; i < rows; i++) {
-    const Sight& s = w.sight[row + i];
-    if (s.low >= firstKey + kKeys || s.high <= firstKey) continue;
-    low = std::min(low, std::max<int64_t>(0, s.low - firstKey));
-    high = std::max(high, std::min<int64_t>(kKeys, s.high - firstKey));
-  }
-  if (low >= high) return;
+// Adds the keys [firstKey, firstKey + kBlock) to a tile of queries.
+template <typename P>
+void attendTile(const Problem& p, const Work<P>& w, const Queries& q, int64_t row, int rows, int64_t firstKey,
+                Rows<typename P::Word> values) {
+  const int64_t padded = roundUpToLanes(p.K), words = rowWords<P>(p.K);
+  Span span;
+  for (int i = 0; i < rows; i++) span.include(w.sight[row + i], firstKey);
+  if (span.empty()) return;
   // Whole vectors of keys; the others would only add exact zeros.
-  const int64_t begin = low / kLanes * kLanes, end = roundUpToLanes(high);
-  multiplyRows<Start::Zero>(rows, {w.query + row * padded, padded, 1}, w.keysT + begin, kKeys, w.scores + begin, kKeys, p.K,
-                            (end - begin) / kLanes);
+  const int64_t begin = span.low / kLanes * kLanes, end = roundUpToLanes(span.high);
+  using L = Left<typename P::Word>;
+  multiplyRows<Start::Zero>(rows, L{w.query + row * words, words, 1}, w.keysT + begin, kBlock, w.scores + begin, kBlock,
+                            depthWords<P>(p.K), (end - begin) / kLanes);
   float factor[kTileRows];  // of the sums so far
-  softmaxTile(p, w, row, rows, firstKey, begin, end, segments, factor);
-  multiplyRows<Start::Scale>(rows, {w.scores + low, kKeys, 1}, values.data + low * values.row, values.row,
-                             w.result + row * padded, padded, high - low, padded / kLanes, factor);
+  softmaxTile(p, w, q, row, rows, firstKey, begin, end, factor);
+  const int64_t low = span.low / P::kDepth, high = (span.high + P::kDepth - 1) / P::kDepth;
+  multiplyRows<Start::Scale>(rows, L{w.weights + low, kBlock / P::kDepth, 1}, values.data + low * values.row, values.row,
+                             w.group.result + row * padded, padded, high - low, padded / kLanes, factor);
 }
 
-// Queries [first, first + count) of a key-value head.
-void attendBlock(const Problem& p, const KernelArgs& args, int64_t b, int64_t g, int64_t first, int64_t count) {
+// Sums of queries over the keys [low, high) in w.all.
+template <typename P>
+void attendKeys(const Problem& p, const Work<P>& w, const Queries& q, int64_t low, int64_t high) {
   const int64_t padded = roundUpToLanes(p.K);
-  const Work w(count, p.K);
-  int64_t low = p.S, high = 0;
-  for (int64_t i = 0; i < count; i++) {
-    packRow(p.queryIn(p.q, b, g, first + i), p.K, p.scale, w.query + i * padded);
-    std::fill_n(w.result + i * padded, padded, 0.0f);
-    w.top[i] = -kInfinity;
-    w.total[i] = 0.0f;
-    const bool sameToken = i > 0 && (first + i) % p.share != 0;
-    w.sight[i] = sameToken ? w.sight[i - 1] : Sight(p, b, (first + i) / p.share);
-    if (w.sight[i].empty()) continue;
-    low = std::min(low, w.sight[i].low);
-    high = std::max(high, w.sight[i].high);
-  }
-  const float *keys = p.keys(p.k, b, g), *values = p.keys(p.v, b, g);
-  const int32_t* segments = p.kSegments != nullptr ? p.kSegments + b * p.S : nullptr;
-  for (int64_t key = low / kKeys * kKeys; key < high; key += kKeys) {
-    const int64_t n = std::min<int64_t>(kKeys, p.S - key);
-    packTransposed(keys + key * p.k.strides[1], p.k.strides[1], n, p.K, w.keysT);
-    const Rows block = paddedRows(values + key * p.v.strides[1], p.v.strides[1], n, p.K, w.values);
-    for (int64_t row = 0; row < count; row += kTileRows) {
-      attendTile(p, w, row, static_cast<int>(std::min<int64_t>(kTileRows, count - row)), key, block, segments);
+  w.all.clear(q.count, padded);
+  for (int64_t group = low / kGroup * kGroup; group < high; group += kGroup) {
+    w.group.clear(q.count, padded);
+    std::fill_n(w.lanes, q.count * kLanes, 0.0f);
+    const int64_t first = std::max(group, low / kBlock * kBlock), last = std::min(group + kGroup, high);
+    for (int64_t key = first; key < last; key += kBlock) {
+      const int64_t n = std::min<int64_t>(kBlock, p.S - key);
+      const auto keys = packRows<P>(p.k, p.keyAt(p.k, q.b, q.g, key), p.k.strides[1], n, p.K, w.keys);
+      transposeRows(keys, n, depthWords<P>(p.K), w.keysT);
+      const auto values = packRows<P>(p.v, p.keyAt(p.v, q.b, q.g, key), p.v.strides[1], n, p.K, w.values);
+      const auto block = interleaveRows(values, n, padded, w.pairs);
+      for (int64_t row = 0; row < q.count; row += kTileRows) {
+        attendTile(p, w, q, row, static_cast<int>(std::min<int64_t>(kTileRows, q.count - row)), key, block);
+      }
     }
+    for (int64_t i = 0; i < q.count; i++) w.group.total[i] = reduceAdd(load(w.lanes + i * kLanes));
+    w.all.add(w.group, q.count, padded, p.unit());
   }
-  for (int64_t i = 0; i < count; i++) {
-    float* out = args.out[0].as<float>() + p.indexBTH(b, g, first + i) * p.K;
-    const float total = w.total[i];
+}
+
+template <typename P>
+Work<P> prepare(const Problem& p, const Queries& q) {
+  const auto w = inScratch<Work<P>>(0, q.count, p.K);
+  const int64_t words = rowWords<P>(p.K);
+  for (int64_t i = 0; i < q.count; i++) {
+    packRow<P>(p.q, p.queryAt(p.q, q.b, q.g, q.first + i), p.K, w.query + i * words);
+  }
+  findSights(p, q.b, q.first, q.count, w.sight);
+  return w;
+}
+
+void finish(const Problem& p, const KernelArgs& args, const Sums& sums, const Queries& q) {
+  const int64_t padded = roundUpToLanes(p.K);
+  for (int64_t i = 0; i < q.count; i++) {
+    const int64_t row = q.first + i;
+    float* result = sums.result + i * padded;
+    const float total = sums.total[i];
     const F32 factor = splat(total == 0.0f ? 0.0f : 1.0f / total);
-    for (int64_t k = 0; k < p.K; k += kLanes) {
-      // + 0 turns -0 into 0: keys out of sight may or may not have been added as exact zeros.
-      const F32 x = load(w.result + i * padded + k) * factor + zero();
-      storeUpTo(out + k, x, static_cast<int>(std::min<int64_t>(kLanes, p.K - k)));
-    }
-    args.out[1].as<float>()[p.indexBHT(b, g, first + i)] =
-        w.top[i] + static_cast<float>(std::log(static_cast<double>(total)));
+    // + 0 turns -0 into 0: keys out of sight may or may not have been added as exact zeros.
+    for (int64_t k = 0; k < padded; k += kLanes) simd::store(result + k, load(result + k) * factor + zero());
+    storeRow(args.out[0], p.queryAt(args.out[0], q.b, q.g, row), result, p.K);
+    args.out[1].as<float>()[p.indexBHT(q.b, q.g, row)] =
+        static_cast<float>(static_cast<double>(sums.top[i]) * static_cast<double>(p.unit()) * kLn2 +
+                           std::log(static_cast<double>(total)));
   }
+}
+
+/** The keys that some of the queries see. */
+void keysInSight(const Problem& p, const Sight* sight, int64_t count, int64_t& low, int64_t& high) {
+  low = p.S, high = 0;
+  for (int64_t i = 0; i < count; i++) {
+    if (sight[i].empty()) continue;
+    low = std::min(low, sight[i].low);
+    high = std::max(high, sight[i].high);
+  }
+}
+
+// Few queries of few heads: groups of keys are tasks of their own, joined in order.
+template <typename P>
+void attendByGroups(const Problem& p, const KernelArgs& args, int64_t heads) {
+  const int64_t groups = (p.S + kGroup - 1) / kGroup, rows = p.rows(), padded = roundUpToLanes(p.K);
+  struct Parts {
+    float* data;
+    Parts(Arena& a, int64_t floats) : data(a.take<float>(floats)) {}
+  };
+  const int64_t part = rows * (padded + 2);
+  float* data = inScratch<Parts>(1, heads * groups * part).data;
+  const auto sumsAt = [&](int64_t task) {
+    Arena none;
+    Sums s(none, rows, p.K);
+    s.result = data + task * part, s.top = s.result + rows * padded, s.total = s.top + rows;
+    return s;
+  };
+  args.pool.parallelFor(heads * groups, [&](int64_t task) {
+    const Queries q{task / groups / p.G, task / groups % p.G, 0, rows};
+    const auto w = prepare<P>(p, q);
+    const int64_t group = task % groups * kGroup;
+    int64_t low, high;
+    keysInSight(p, w.sight, rows, low, high);
+    low = std::max(low, group), high = std::min(high, group + kGroup);
+    w.all.clear(rows, padded);
+    if (low < high) attendKeys(p, w, q, low, high);
+    const Sums to = sumsAt(task);
+    std::copy_n(w.all.result, rows * padded, to.result);
+    std::copy_n(w.all.top, rows, to.top);
+    std::copy_n(w.all.total, rows, to.total);
+  });
+  for (int64_t head = 0; head < heads; head++) {
+    const Sums all = sumsAt(head * groups);
+    for (int64_t i = 1; i < groups; i++) all.add(sumsAt(head * groups + i), rows, padded, p.unit());
+    finish(p, args, all, {head / p.G, head % p.G, 0, rows});
+  }
+}
+
+template <typename P>
+void attend(const Problem& p, const KernelArgs& args) {
+  const int64_t heads = p.B * p.G, rows = p.rows(), threads = args.pool.threads();
+  if (rows <= kFewestQueries && p.S > kGroup && heads < 2 * threads) return attendByGroups<P>(p, args, heads);
+  // Even blocks of whole tiles, enough of them for the threads.
+  const int64_t wanted = std::max((rows + kMostQueries - 1) / kMostQueries, (4 * threads + heads - 1) / heads);
+  const int64_t size = std::max(roundUp((rows + wanted - 1) / wanted, kTileRows), std::min(rows, kFewestQueries));
+  const int64_t blocks = (rows + size - 1) / size;
+  args.pool.parallelFor(heads * blocks, [&](int64_t task) {
+    // Late queries see more keys: they go first, so that the threads end together.
+    const int64_t first = (blocks - 1 - task / heads) * size;
+    const Queries q{task / p.G % p.B, task % p.G, first, std::min(size, rows - first)};
+    const auto w = prepare<P>(p, q);
+    int64_t low, high;
+    keysInSight(p, w.sight, q.count, low, high);
+    attendKeys(p, w, q, low, high);
+    finish(p, args, w.all, q);
+  });
 }
 
 void attentionForward(const KernelArgs& args) {
   require(args.nIn >= 3 && args.nOut == 2, "attention: expected q, k, v and two outputs");
   const Problem p("attention", args, 3);
   if (p.B * p.T * p.H == 0) return;
-  // Even blocks of whole tiles.
-  const int64_t wanted = (p.rows() + kQueryBlock - 1) / kQueryBlock;
-  const int64_t size = ((p.rows() + wanted - 1) / wanted + kTileRows - 1) / kTileRows * kTileRows;
-  const int64_t blocks = (p.rows() + size - 1) / size;
-  args.pool.parallelFor(p.B * p.G * blocks, [&](int64_t task) {
-    // Late queries see more keys: they go first, so that the threads end together.
-    const int64_t block = blocks - 1 - task / (p.B * p.G);
-    const int64_t b = task / p.G % p.B, g = task % p.G;
-    const int64_t first = block * size;
-    attendBlock(p, args, b, g, first, std::min(size, p.rows() - first));
-  });
+  if (p.narrow) attend<Narrow>(p, args);
+  else attend<Exact>(p, args);
 }
 
-void attentionForwardAny(const KernelArgs& args) {
-  const bool rounded = args.nInts == 5 && args.ints[4] != 0;
-  withFloat32(args, 3, rounded, attentionForward);
-}
-
-PLINTH_KERNEL("attention", attentionForwardAny);
+PLINTH_KERNEL("attention", attentionForward);
 
 }  // namespace
 }  // namespace plinth

@@ -6,39 +6,19 @@
 
 #include "../kernel.h"
 #include "../simd.h"
+#include "philox.h"
 
 namespace plinth {
 namespace {
 
 using namespace simd;
 
-// One Philox block per lane.
-struct Blocks {
-  I32 word[4];
-};
-
-Blocks philox(const int32_t* key, I32 c0, I32 c1, I32 c2, I32 c3) {
-  const I32 m0 = splatInt(static_cast<int32_t>(0xD2511F53)), m1 = splatInt(static_cast<int32_t>(0xCD9E8D57));
-  uint32_t key0 = static_cast<uint32_t>(key[0]), key1 = static_cast<uint32_t>(key[1]);
-  for (int round = 0; round < 10; round++) {
-    const I32 x0 = multiplyHigh(c2, m1) ^ c1 ^ splatInt(static_cast<int32_t>(key0));
-    const I32 x2 = multiplyHigh(c0, m0) ^ c3 ^ splatInt(static_cast<int32_t>(key1));
-    c1 = c2 * m1;
-    c3 = c0 * m0;
-    c0 = x0;
-    c2 = x2;
-    key0 += 0x9E3779B9;
-    key1 += 0xBB67AE85;
-  }
-  return {{c0, c1, c2, c3}};
-}
-
 // Fills [begin, end) of the output, begin a multiple of 4, with convert(bits).
 template <typename T, typename F>
 void fillRandom(const int32_t* key, int64_t stream, int64_t begin, int64_t end, T* out, F&& convert) {
   const I32 third = splatInt(static_cast<int32_t>(stream)), none = splatInt(0);
   for (int64_t at = begin; at < end; at += 4 * kLanes) {
-    const Blocks blocks = philox(key, splatInt(static_cast<int32_t>(at / 4)) + iota(), none, third, none);
+    const PhiloxBlocks blocks = philox(key, splatInt(static_cast<int32_t>(at / 4)) + iota(), none, third, none);
     int32_t words[4][kLanes];
     for (int w = 0; w < 4; w++) storeInt(words[w], blocks.word[w]);
     if (end - at >= 4 * kLanes) {
@@ -83,7 +63,7 @@ void randomUniform(const KernelArgs& args) {
 void foldKey(const KernelArgs& args) {
   const int32_t* key = checkKey("fold_key", args, DType::Int32);
   require(args.nIn == 2 && args.in[1].dtype == DType::Int32 && args.in[1].size() == 1, "fold_key: expected n int32[]");
-  const Blocks blocks = philox(key, splatInt(*args.in[1].as<int32_t>()), splatInt(0), splatInt(0), splatInt(1));
+  const PhiloxBlocks blocks = philox(key, splatInt(*args.in[1].as<int32_t>()), splatInt(0), splatInt(0), splatInt(1));
   int32_t words[2][kLanes];
   for (int w = 0; w < 2; w++) storeInt(words[w], blocks.word[w]);
   for (int w = 0; w < 2; w++) args.out[0].as<int32_t>()[w] = words[w][0];

@@ -38,8 +38,17 @@ function inputsOf(c: Case): { q: Value; k: Value; v: Value; rest: Value[]; ints:
     k: strided([B, S, G, K], 2, 2),
     v: noisy([B, S, G, K], 3),
     rest,
-    ints: [c.causal ? 1 : 0, c.start === undefined ? 0 : 1, c.segments === undefined ? 0 : 1, c.window ?? 0, 0],
-    floats: [1 / Math.sqrt(K)],
+    ints: [
+      c.causal ? 1 : 0,
+      c.start === undefined ? 0 : 1,
+      c.segments === undefined ? 0 : 1,
+      c.window ?? 0,
+      0,
+      0,
+      0,
+      0,
+    ],
+    floats: [1 / Math.sqrt(K), 0, 0],
   };
 }
 
@@ -183,13 +192,13 @@ kernelTest("attention: a token decoded from a cache has the bits of the full pas
     ]).flat();
     return float32([B, rows, heads, width], data);
   };
-  const floats = [1 / Math.sqrt(K)];
+  const floats = [1 / Math.sqrt(K), 0, 0];
   for (const window of [0, 50]) {
     const [full] = await run({
       kernel: "attention",
       inputs: [q, cut(k, T), cut(v, T)],
       outputs: [f32([B, T, H, K]), f32([B, H, T])],
-      ints: [1, 0, 0, window, 0],
+      ints: [1, 0, 0, window, 0, 0, 0, 0],
       floats,
     });
     for (const t of [0, 1, 63, 64, 65, 127, 128, 150, 199]) {
@@ -201,7 +210,7 @@ kernelTest("attention: a token decoded from a cache has the bits of the full pas
           kernel: "attention",
           inputs: [float32([1, 1, H, K], q.data.subarray(row, row + H * K)), one(k, S), one(v, S), int32([1], [t])],
           outputs: [f32([1, 1, H, K]), f32([1, H, 1])],
-          ints: [1, 1, 0, window, 0],
+          ints: [1, 1, 0, window, 0, 0, 0, 0],
           floats,
         });
         const expected = (full as Float32Array).slice(row, row + H * K);
@@ -227,8 +236,8 @@ kernelTest("attention: NaN in sight reaches the result, NaN out of sight does no
     kernel: "attention",
     inputs: [noisy(shape), float32(shape, allNaN), noisy(shape, 2)],
     outputs: [f32(shape), f32([1, 1, 3])],
-    ints: [0, 0, 0, 0, 0],
-    floats: [1],
+    ints: [0, 0, 0, 0, 0, 0, 0, 0],
+    floats: [1, 0, 0],
   });
   assert.ok((nan as Float32Array).every(Number.isNaN));
 });
