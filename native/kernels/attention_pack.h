@@ -22,21 +22,10 @@ inline void withFloat(DType dtype, F&& fn) {
   else fn(Float16{});
 }
 
-inline F32 roundToBf16(F32 x) {
-#if defined(__AVX512BF16__)
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x.v)), 16))};
-#else
-  const I32 bits = simd::bitsOf(x);
-  const I32 rounded = bits + simd::splatInt(0x7fff) + (simd::shiftRightLogical<16>(bits) & simd::splatInt(1));
-  const I32 kept = simd::select(simd::notEqual(x, x), bits | simd::splatInt(0x400000), rounded);
-  return simd::floatOf(kept & simd::splatInt(static_cast<int32_t>(0xffff0000)));
-#endif
-}
-
 // Stores elements [j, j + kLanes) of a row of words.
 template <typename P>
 inline void storeElements(float* row, int64_t j, F32 x) {
-  simd::store(row + j, P::kRounded ? roundToBf16(x) : x);
+  simd::store(row + j, P::kRounded ? simd::roundToBf16(x) : x);
 }
 #if defined(__AVX512BF16__)
 template <typename P>
