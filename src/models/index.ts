@@ -23,6 +23,17 @@ export {
   writeSafetensors,
 } from "./formats/safetensors.ts";
 export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.ts";
+export {
+  type GgufTensor,
+  type GgufType,
+  type GgufValue,
+  ggufBytes,
+  ggufLlamaMetadata,
+  ggufName,
+  quantizeQ4_0,
+  saveGguf,
+  writeGguf,
+} from "./gguf.ts";
 export { type Gpt2Config, gpt2 } from "./gpt2.ts";
 export * as layers from "./layers/index.ts";
 export { callModule, linear, MODULE_WRAP, type Module, type ModuleWrap, wrapModule } from "./layers/index.ts";
