@@ -9,7 +9,7 @@
 //   bitsOf floatOf (reinterpret) toFloat truncate (convert)
 //   less lessEqual equal notEqual greater & | ! any select(mask, ifTrue, ifFalse)
 //   reduceAdd reduceMax                                  (a fixed tree over the lanes)
-//   widenUnsigned narrow (16 <-> 32 bits), loadF16 storeF16
+//   widenUnsigned narrow (16 <-> 32 bits), loadF16 storeF16, widenUnsignedPartial
 //
 // min and max return the second operand when either is NaN (so a NaN in the second is kept); maxNan keeps both.
 // This file adds what is the same everywhere. Compile with -ffp-contract=off: products and sums must round alike in every
@@ -20,7 +20,9 @@
 #include <cstring>
 #include <limits>
 
-#if defined(__AVX512F__)
+#if defined(PLINTH_AVX512_BF16)
+#include "simd/avx512bf16.h"
+#elif defined(__AVX512F__)
 #include "simd/avx512.h"
 #elif defined(__AVX2__)
 #include "simd/avx2.h"
@@ -58,6 +60,14 @@ inline void storeIntPartial(int32_t* p, I32 x, int n) {
   int32_t lanes[kLanes];
   storeInt(lanes, x);
   std::memcpy(p, lanes, static_cast<size_t>(n) * sizeof(int32_t));
+}
+#endif
+
+#if !defined(__AVX512F__)
+inline I32 widenUnsignedPartial(const uint16_t* p, int n) {
+  uint16_t lanes[kLanes] = {};
+  std::memcpy(lanes, p, static_cast<size_t>(n) * sizeof(uint16_t));
+  return widenUnsigned(lanes);
 }
 #endif
 

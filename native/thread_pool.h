@@ -48,7 +48,7 @@ class ThreadPool {
   }
 
   // Memory of the calling thread, 64-byte aligned, kept between calls and not cleared. A later call on the same thread
-  // with the same slot may return the same memory: one live use per slot and thread. Slots 0..3.
+  // with the same slot may return the same memory: one live use per slot and thread. Slots 0..5.
   static void* scratch(int64_t bytes, int slot = 0);
 
  private:

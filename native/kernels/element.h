@@ -67,6 +67,8 @@ simd::F32 loadVectorUpTo(const T* p, int64_t n) {
   if (n <= 0) return simd::zero();
   if constexpr (std::is_same_v<T, float>) {
     return simd::loadPartial(p, static_cast<int>(n));
+  } else if constexpr (std::is_same_v<T, BFloat16>) {
+    return simd::floatOf(simd::shiftLeft<16>(simd::widenUnsignedPartial(&p->bits, static_cast<int>(n))));
   } else {
     T lanes[simd::kLanes] = {};
     std::copy(p, p + n, lanes);

@@ -7,16 +7,14 @@
 
 namespace plinth::matmul {
 
-// The epilogue of one call of the kernel `matmul` (KERNELS.md); a narrow output without one gets one that only stores.
+// The epilogue of one call of the kernel `matmul` (KERNELS.md), or nothing but the rounding to a narrow output.
 class Epilogue {
  public:
   explicit Epilogue(const KernelArgs& call) : args_(call) {
-    static constexpr int64_t kStoreOnly[] = {1, 0, 2, static_cast<int64_t>(Opcode::op_load), 0, 0, 0, 0,
-                                             static_cast<int64_t>(Opcode::op_store), 0, 0, 0, 0};
-    const bool given = call.nInts > 1;
-    isNeeded_ = given || call.out[0].dtype != DType::Float32;
-    if (!isNeeded_) return;
-    require(!given || call.nInts >= 4, "matmul: expected [operands, nRegisters, 0, nInstructions, ...]");
+    isNarrowing_ = call.nInts <= 1 && call.out[0].dtype != DType::Float32;
+    isNeeded_ = call.nInts > 1 || isNarrowing_;
+    if (call.nInts <= 1) return;
+    require(call.nInts >= 4, "matmul: expected [operands, nRegisters, 0, nInstructions, ...]");
     // The product itself comes first; it lies in tiles, so that only its shape is known here.
     inputs_.push_back(call.out[0]);
     inputs_[0].dtype = DType::Float32;
@@ -24,8 +22,8 @@ class Epilogue {
     inputs_.insert(inputs_.end(), call.in + 2, call.in + call.nIn);
     args_.in = inputs_.data();
     args_.nIn = static_cast<int>(inputs_.size());
-    args_.ints = given ? call.ints + 1 : kStoreOnly;
-    args_.nInts = given ? call.nInts - 1 : static_cast<int>(std::size(kStoreOnly));
+    args_.ints = call.ints + 1;
+    args_.nInts = call.nInts - 1;
     require(args_.ints[1] == 0, "matmul: expected an epilogue that does not reduce");
     plan_ = bytecode::makePlan(args_, call.out[0].size() == 0, 0);
     nSlots_ = bytecode::assignBuffers(plan_);
@@ -35,24 +33,25 @@ class Epilogue {
 
   bool isNeeded() const { return isNeeded_; }
 
-  // Elements [begin, begin + n) of the row-major product, on the calling thread, in the scratch `slot`.
-  class Runner {
-   public:
-    Runner(const Epilogue& epilogue, int slot) : machine_(epilogue.args_, epilogue.plan_, epilogue.nSlots_, slot) {}
-
-    void run(int64_t begin, int64_t n, const float* product) {
-      for (int64_t at = 0; at < n; at += bytecode::kBlock) {
-        machine_.block(begin + at, std::min(bytecode::kBlock, n - at), [](int, Opcode, const float*) {}, product + at);
+  // Rows of `columns` finished sums each, `stride` apart; the first is element `first` of the row-major product, the next row
+  // `step` elements on. On the calling thread, in its scratch slot 4.
+  void apply(int64_t first, int64_t rows, int64_t columns, int64_t step, const float* sums, int64_t stride) const {
+    if (isNarrowing_) {
+      for (int64_t i = 0; i < rows; i++) storeBlock(args_.out[0], first + i * step, columns, sums + i * stride, false);
+      return;
+    }
+    bytecode::Machine machine(args_, plan_, nSlots_, 4);
+    for (int64_t i = 0; i < rows; i++) {
+      for (int64_t at = 0; at < columns; at += bytecode::kBlock) {
+        machine.block(first + i * step + at, std::min(bytecode::kBlock, columns - at), [](int, Opcode, const float*) {},
+                      sums + i * stride + at);
       }
     }
-
-   private:
-    bytecode::Machine machine_;
-  };
+  }
 
  private:
   KernelArgs args_;
-  bool isNeeded_ = false;
+  bool isNeeded_ = false, isNarrowing_ = false;
   std::vector<Tensor> inputs_;
   bytecode::Plan plan_;
   int nSlots_ = 0;

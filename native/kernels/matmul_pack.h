@@ -1,4 +1,4 @@
-// Copies pieces of a strided operand into panels: for each k, the `width` values that a register tile reads together.
+// Copies pieces of a strided operand into panels: for each item of K, the `width` values that a register tile reads together.
 #pragma once
 
 #include <algorithm>
@@ -32,6 +32,8 @@ using plinth::loadVector;
 using plinth::loadVectorUpTo;
 using plinth::toFloat;
 
+constexpr int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // One operand seen as lines (rows of A, columns of B) of K terms each. Strides in elements.
 struct Operand {
   const char* data;
@@ -43,71 +45,117 @@ struct Operand {
   const char* at(int64_t line, int64_t k) const { return data + (line * lineStride + k * kStride) * bytesOf(dtype); }
 };
 
-// to[k][width] = the lines' terms, 0 beyond `lines`. width <= kLanes or a multiple of kLanes.
+// How items are read from memory: `across` one item each of kLanes lines that lie side by side, `along` kLanes items of one
+// line that lie one after another, `single` one item. Only the first n lines or terms are read, the rest is 0.
+template <typename Terms, typename T>
+struct Reader {
+  static F32 across(const T* p, int64_t, int64_t, int64_t n) { return loadVectorUpTo(p, n); }
+  static F32 along(const T* p, int64_t n) { return loadVectorUpTo(p, n); }
+  static float single(const T* p, int64_t, int64_t) { return toFloat(*p); }
+};
+
+#if defined(PLINTH_AVX512_BF16)
 template <typename T>
-void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines, int64_t kc, int width, float* to) {
-  // A store of a full vector may run into the places of the next k, which are written next, but not beyond the end: there
-  // another task may be writing.
-  const auto put = [&](int64_t k, int i, F32 x) {
-    if (k * width + i + kLanes <= kc * width) simd::store(to + k * width + i, x);
-    else simd::storePartial(to + k * width + i, x, width - i);
+struct Reader<PairTerms, T> {
+  // `terms`: how many there are from this one on; the second of the last pair may be missing.
+  static F32 across(const T* p, int64_t kStride, int64_t terms, int64_t n) {
+    if constexpr (std::is_same_v<T, BFloat16>) {
+      if (n >= kLanes && terms > 1) return simd::interleavePairs(&p->bits, &(p + kStride)->bits);
+      if (n <= 0) return simd::zero();
+      const int lines = static_cast<int>(std::min<int64_t>(n, kLanes));
+      const simd::I32 first = simd::widenUnsignedPartial(&p->bits, lines);
+      if (terms < 2) return simd::floatOf(first);
+      return simd::floatOf(first | simd::shiftLeft<16>(simd::widenUnsignedPartial(&(p + kStride)->bits, lines)));
+    } else {
+      return simd::interleavePairs(loadVectorUpTo(p, n), terms > 1 ? loadVectorUpTo(p + kStride, n) : simd::zero());
+    }
+  }
+  static F32 along(const T* p, int64_t n) {
+    if constexpr (std::is_same_v<T, BFloat16>) {
+      if (n >= 2 * kLanes) return simd::load(reinterpret_cast<const float*>(p));
+      return n <= 0 ? simd::zero() : simd::loadHalves(&p->bits, static_cast<int>(n));
+    } else {
+      return simd::packPairs(loadVectorUpTo(p, n), loadVectorUpTo(p + kLanes, n - kLanes));
+    }
+  }
+  static float single(const T* p, int64_t kStride, int64_t terms) {
+    const auto bits = [](T x) { return static_cast<uint32_t>(floatToBfloat16(toFloat(x))); };
+    return std::bit_cast<float>(bits(*p) | (terms > 1 ? bits(p[kStride]) << 16 : 0u));
+  }
+};
+#endif
+
+// to[item][width] = the lines' items of `terms` terms, anything beyond `lines`. width <= kLanes or a multiple of kLanes.
+template <typename Terms, typename T>
+void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines, int64_t terms, int width, float* to) {
+  using Read = Reader<Terms, T>;
+  constexpr int kPer = Terms::kPerItem;
+  const int64_t items = (terms + kPer - 1) / kPer;
+  // A store of a full vector may run into the places of the next item, which are written next, but not beyond the end:
+  // there another task may be writing.
+  const auto put = [&](int64_t item, int i, F32 x) {
+    if (item * width + i + kLanes <= items * width) simd::store(to + item * width + i, x);
+    else simd::storePartial(to + item * width + i, x, width - i);
   };
   if (lineStride == 1) {
-    for (int64_t k = 0; k < kc; k++) {
-      for (int i = 0; i < width; i += kLanes) put(k, i, loadVectorUpTo(from + k * kStride + i, lines - i));
+    const int64_t whole = std::min<int64_t>(items, terms / kPer);
+    for (int64_t item = 0; item < items; item++) {
+      const T* row = from + item * kPer * kStride;
+      if (lines >= width && width % kLanes == 0 && item < whole) {
+        for (int i = 0; i < width; i += kLanes) {
+          simd::store(to + item * width + i, Read::across(row + i, kStride, kPer, kLanes));
+        }
+      } else {
+        for (int i = 0; i < width; i += kLanes) put(item, i, Read::across(row + i, kStride, terms - item * kPer, lines - i));
+      }
     }
   } else if (kStride == 1) {
+    // Places beyond the lines repeat the last one: what is summed there is never stored.
+    int64_t offsets[kNr > kMr + kLanes ? kNr : kMr + kLanes];
+    for (int i = 0; i < ceilDiv(width, kLanes) * kLanes; i++) offsets[i] = std::min<int64_t>(i, lines - 1) * lineStride;
     F32 block[kLanes];
     constexpr int64_t kAhead = 512 / sizeof(T);
-    for (int64_t k = 0; k < kc; k += kLanes) {
-      const int64_t n = std::min<int64_t>(kc - k, kLanes);
+    for (int64_t item = 0; item < items; item += kLanes) {
+      const int64_t n = std::min<int64_t>(items - item, kLanes), left = terms - item * kPer;
+      const T* column = from + item * kPer;
       for (int i = 0; i < width; i += kLanes) {
-        const int64_t valid = lines - i;
-        if (n == kLanes) {
+        if (left >= kLanes * kPer) {
           PLINTH_UNROLL
           for (int l = 0; l < kLanes; l++) {
-            const T* line = from + (i + l) * lineStride + k;
-            block[l] = l < valid ? loadVector(line) : simd::zero();
-            PLINTH_PREFETCH(line + kAhead);
+            block[l] = Read::along(column + offsets[i + l], kLanes * kPer);
+            PLINTH_PREFETCH(column + offsets[i + l] + kAhead);
           }
         } else {
-          for (int l = 0; l < kLanes; l++) {
-            block[l] = l < valid ? loadVectorUpTo(from + (i + l) * lineStride + k, n) : simd::zero();
-          }
+          for (int l = 0; l < kLanes; l++) block[l] = Read::along(column + offsets[i + l], left);
         }
         simd::transposeBlock(block);
-        if (n == kLanes && (k + n - 1) * width + i + kLanes <= kc * width) {
+        if (n == kLanes && (item + n - 1) * width + i + kLanes <= items * width) {
           PLINTH_UNROLL
-          for (int l = 0; l < kLanes; l++) simd::store(to + (k + l) * width + i, block[l]);
+          for (int l = 0; l < kLanes; l++) simd::store(to + (item + l) * width + i, block[l]);
         } else {
-          for (int l = 0; l < n; l++) put(k + l, i, block[l]);
+          for (int l = 0; l < n; l++) put(item + l, i, block[l]);
         }
       }
     }
   } else {
-    for (int64_t k = 0; k < kc; k++) {
+    for (int64_t item = 0; item < items; item++) {
       for (int i = 0; i < width; i++) {
-        to[k * width + i] = i < lines ? toFloat(from[i * lineStride + k * kStride]) : 0.0f;
+        const T* element = from + i * lineStride + item * kPer * kStride;
+        to[item * width + i] = i < lines ? Read::single(element, kStride, terms - item * kPer) : 0.0f;
       }
     }
   }
 }
 
-// Calls fn(T{}) with the type that reads the operand's elements.
-template <typename F>
+// Calls fn(T{}) with the type that reads the operand's elements as Terms wants them.
+template <typename Terms, typename F>
 void withOperandElement(const Operand& operand, F&& fn) {
+  const bool rounded = operand.rounded && Terms::kPerItem == 1;  // pairs are always rounded
   switch (operand.dtype) {
     case DType::BFloat16: return fn(BFloat16{});
-    case DType::Float16: return operand.rounded ? fn(Rounded<Float16>{}) : fn(Float16{});
-    default: return operand.rounded ? fn(Rounded<float>{}) : fn(float{});
+    case DType::Float16: return rounded ? fn(Rounded<Float16>{}) : fn(Float16{});
+    default: return rounded ? fn(Rounded<float>{}) : fn(float{});
   }
-}
-
-inline void pack(const Operand& operand, int64_t line, int64_t lines, int64_t k, int64_t kc, int width, float* to) {
-  withOperandElement(operand, [&](auto element) {
-    packTyped(reinterpret_cast<const decltype(element)*>(operand.at(line, k)), operand.lineStride, operand.kStride, lines, kc,
-              width, to);
-  });
 }
 
 // Packed lines of an operand: panels of `fullWidth` lines, the last one of the width that `widthOf` gives its lines.
@@ -125,20 +173,26 @@ struct Panels {
 };
 
 // Floats between panels: a multiple of a cache line, not of a page.
-inline int64_t panelFloats(int width, int64_t kc) { return (kc * width + 31) / 16 * 16; }
+inline int64_t panelFloats(int width, int64_t items) { return (items * width + 31) / 16 * 16; }
 
-// Packs terms k + [kFrom, kTo) of lines `line` + ... into panels [from, to).
-inline void packPanels(const Operand& operand, int64_t line, const Panels& panels, int64_t from, int64_t to, int64_t k,
-                       int64_t kFrom, int64_t kTo) {
-  // Lines side by side in memory are read a few rows of memory at a time, across all panels.
-  const int64_t step = operand.lineStride == 1 ? 16 : kTo - kFrom;
-  for (int64_t at = kFrom; at < kTo; at += step) {
-    for (int64_t i = from; i < to; i++) {
-      const int width = panels.widthAt(i);
-      pack(operand, line + i * panels.fullWidth, panels.linesOf(i), k + at, std::min(step, kTo - at), width,
-           panels.at(i) + at * width);
+// Packs items [from, to) (counted from term k on, `terms` terms in all) of lines `line` + ... into panels [first, last).
+template <typename Terms>
+void packPanels(const Operand& operand, int64_t line, const Panels& panels, int64_t first, int64_t last, int64_t k,
+                int64_t terms, int64_t from, int64_t to) {
+  withOperandElement<Terms>(operand, [&](auto element) {
+    using T = decltype(element);
+    // Lines side by side in memory are read a few rows of memory at a time, across all panels.
+    const int64_t step = operand.lineStride == 1 ? 16 : to - from;
+    for (int64_t at = from; at < to; at += step) {
+      const int64_t term = at * Terms::kPerItem;
+      const int64_t n = std::min(terms, std::min(to, at + step) * Terms::kPerItem) - term;
+      for (int64_t i = first; i < last; i++) {
+        const int width = panels.widthAt(i);
+        packTyped<Terms>(reinterpret_cast<const T*>(operand.at(line + i * panels.fullWidth, k + term)), operand.lineStride,
+                         operand.kStride, panels.linesOf(i), n, width, panels.at(i) + at * width);
+      }
     }
-  }
+  });
 }
 
 }  // namespace plinth::matmul

@@ -1,11 +1,12 @@
 // The register tile of the matrix product: kMr rows of A times two vectors of columns of B, both packed.
 //
-// Every element of the result is summed the same way everywhere: within a block of kBlockK terms one chain of
-// multiply-adds in order of k, started at 0; the blocks' sums are then added in order. Which tile, thread or batch an
+// Every element of the result is summed the same way everywhere: within a block of kBlockK items (384 terms, or as
+// bfloat16 pairs 768) one chain of multiply-adds in order of k, started at 0; the blocks' sums are then added in order. Which tile, thread or batch an
 // element falls into changes nothing.
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 
 #include "kernels/transpose.h"
 #include "simd.h"
@@ -28,7 +29,7 @@ constexpr int kMr = 4;
 constexpr int kNv = 2;
 constexpr int kNr = kNv * kLanes;
 
-// Part of the definition of the result (see above).
+// Items (below) per block; part of the definition of the result (see above).
 constexpr int64_t kBlockK = 384;
 
 #if defined(__GNUC__)
@@ -41,18 +42,37 @@ constexpr int64_t kBlockK = 384;
 #define PLINTH_PREFETCH_L2(p) (void)(p)
 #endif
 
-// c[rows, columns] (+)= a[kc][MR] * b[kc][NV * kLanes], rows <= MR, columns <= NV * kLanes.
-template <int MR, int NV>
-void tile(int64_t kc, const float* PLINTH_RESTRICT a, const float* PLINTH_RESTRICT b, float* PLINTH_RESTRICT c,
-          int64_t strideC, int rows, int columns, bool add) {
+// A panel holds 32-bit items: a float32 term each, or two successive terms of K as bfloat16 (the second 0 beyond an odd K).
+// How lanes of items of A and B are multiplied and added:
+struct FloatTerms {
+  static constexpr int kPerItem = 1;
+  static F32 multiplyAdd(F32 a, F32 b, F32 sum) { return simd::fma(a, b, sum); }
+};
+#if defined(PLINTH_AVX512_BF16)
+struct PairTerms {
+  static constexpr int kPerItem = 2;
+  static F32 multiplyAdd(F32 a, F32 b, F32 sum) { return simd::dotPairs(sum, a, b); }
+};
+// Operands rounded to bfloat16 are multiplied as pairs.
+using Bf16Terms = PairTerms;
+#else
+using Bf16Terms = FloatTerms;
+#endif
+
+// c[rows, columns] (+)= a[items][MR] * b[items][NV * kLanes], rows <= MR, columns <= NV * kLanes. With `scales` each
+// column's sum is multiplied by its own factor first (read for whole vectors).
+template <int MR, int NV, typename Terms>
+void tile(int64_t items, const float* PLINTH_RESTRICT a, const float* PLINTH_RESTRICT b, float* PLINTH_RESTRICT c,
+          int64_t strideC, int rows, int columns, bool add, const float* scales) {
   F32 sum[MR][NV];
   PLINTH_UNROLL
   for (int i = 0; i < MR; i++) {
     PLINTH_UNROLL
     for (int j = 0; j < NV; j++) sum[i][j] = simd::zero();
     PLINTH_PREFETCH(c + i * strideC);
+    if (NV > 1) PLINTH_PREFETCH(c + i * strideC + 16);
   }
-  for (int64_t k = 0; k < kc; k++) {
+  for (int64_t k = 0; k < items; k++) {
     F32 column[NV];
     PLINTH_UNROLL
     for (int j = 0; j < NV; j++) column[j] = simd::load(b + j * kLanes);
@@ -61,10 +81,18 @@ void tile(int64_t kc, const float* PLINTH_RESTRICT a, const float* PLINTH_RESTRI
     for (int i = 0; i < MR; i++) {
       const F32 row = simd::splat(a[i]);
       PLINTH_UNROLL
-      for (int j = 0; j < NV; j++) sum[i][j] = simd::fma(row, column[j], sum[i][j]);
+      for (int j = 0; j < NV; j++) sum[i][j] = Terms::multiplyAdd(row, column[j], sum[i][j]);
     }
     a += MR;
     b += NV * kLanes;
+  }
+  if (scales != nullptr) {
+    PLINTH_UNROLL
+    for (int j = 0; j < NV; j++) {
+      const F32 scale = simd::load(scales + j * kLanes);
+      PLINTH_UNROLL
+      for (int i = 0; i < MR; i++) sum[i][j] = sum[i][j] * scale;
+    }
   }
   if (rows == MR && columns == NV * kLanes) {
     PLINTH_UNROLL
@@ -90,7 +118,7 @@ void tile(int64_t kc, const float* PLINTH_RESTRICT a, const float* PLINTH_RESTRI
   }
 }
 
-using Tile = void (*)(int64_t, const float*, const float*, float*, int64_t, int, int, bool);
+using Tile = void (*)(int64_t, const float*, const float*, float*, int64_t, int, int, bool, const float*);
 
 // Heights a panel of A may have: full panels kMr, the last one the smallest of these that holds it.
 #if defined(__AVX512F__)
@@ -102,5 +130,25 @@ constexpr int kHeights[] = {1, 2, 4, 8};
 #else
 constexpr int kHeights[] = {1, 2, 4};
 #endif
+
+// Widths of panels of a and b that hold so many lines.
+inline int heightFor(int64_t lines) {
+  for (const int height : kHeights) {
+    if (height >= lines) return height;
+  }
+  return kMr;
+}
+inline int widthFor(int64_t lines) { return lines <= kLanes ? kLanes : kNr; }
+
+// The tile of a panel of A `height` (one of kHeights) high and a panel of B of 1 or kNv vectors.
+template <typename Terms, int Index = 0>
+Tile pickTile(int height, int vectors) {
+  if constexpr (Index < static_cast<int>(std::size(kHeights))) {
+    if (kHeights[Index] == height) return vectors == 1 ? tile<kHeights[Index], 1, Terms> : tile<kHeights[Index], kNv, Terms>;
+    return pickTile<Terms, Index + 1>(height, vectors);
+  } else {
+    return nullptr;
+  }
+}
 
 }  // namespace plinth::matmul

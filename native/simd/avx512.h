@@ -92,6 +92,14 @@ inline float reduceMax(F32 a) {
 inline I32 widenUnsigned(const uint16_t* p) {
   return {_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
+inline I32 widenUnsignedPartial(const uint16_t* p, int n) {
+  return {_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(firstLanes(n), p))};
+}
+// The first n of 32 values as they lie, two to a lane.
+inline F32 loadHalves(const uint16_t* p, int n) {
+  const __mmask32 mask = n >= 32 ? 0xffffffffu : (1u << n) - 1u;
+  return {_mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, p))};
+}
 inline void narrow(uint16_t* p, I32 x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x.v));
 }

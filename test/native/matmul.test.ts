@@ -57,6 +57,11 @@ function sampled(n: number): number[] {
   return [0, 1, 13, 14, 15, 31, 32, 33, n >> 1, n - 17, n - 2, n - 1];
 }
 
+/** The operand as a product of bfloat16 operands reads it. */
+function rounded(v: Value): Value {
+  return { ...v, dtype: "bfloat16", data: Uint16Array.from(v.data, (x) => bfloat16(toNumber[v.dtype as Floating](x))) };
+}
+
 function checkProduct(a: Value, b: Value, out: Float32Array, where: string): void {
   const batch = a.shape.slice(0, -2);
   const [M, K] = a.shape.slice(-2) as [number, number];
@@ -106,6 +111,7 @@ const shapes: readonly (readonly [M: number, K: number, N: number])[] = [
   [70, 400, 530],
   [1, 1000, 515],
   [8, 64, 1030],
+  [60, 1537, 34],
 ];
 
 function cases(): Case[] {
@@ -173,63 +179,141 @@ for (const addon of addons()) {
   describe(`matmul (${addon.isa()})`, () => {
     after(() => addon.setThreads(2));
 
-    test("agrees with float64, and 1, 2 and 3 threads give the same bits", async () => {
-      for (const { name, a, b } of cases()) {
-        addon.setThreads(1);
-        const [alone] = (await runKernel(addon, "matmul", [a, b], [outputOf(a, b)])) as [Float32Array];
-        checkProduct(a, b, alone, name);
-        for (const threads of [2, 3]) {
-          addon.setThreads(threads);
-          const [shared] = (await runKernel(addon, "matmul", [a, b], [outputOf(a, b)])) as [Float32Array];
-          assert.deepEqual(shared, alone, `${name} with ${threads} threads`);
+    for (const [operands, ints, read] of [
+      ["operands as they are", [0], (v: Value) => v],
+      ["operands rounded to bfloat16", [1], rounded],
+    ] as const) {
+      const product = async (a: Value, b: Value): Promise<Float32Array> => {
+        const [out] = (await runKernel(addon, "matmul", [a, b], [outputOf(a, b)], { ints })) as [Float32Array];
+        return out;
+      };
+
+      test(`${operands}: agrees with float64, and 1, 2 and 3 threads give the same bits`, async () => {
+        for (const { name, a, b } of cases()) {
+          addon.setThreads(1);
+          const alone = await product(a, b);
+          checkProduct(read(a), read(b), alone, name);
+          for (const threads of [2, 3]) {
+            addon.setThreads(threads);
+            assert.deepEqual(await product(a, b), alone, `${name} with ${threads} threads`);
+          }
+        }
+      });
+
+      test(`${operands}: a row does not depend on the other rows, a column not on the other columns`, async () => {
+        addon.setThreads(2);
+        for (const orderB of [
+          [0, 1],
+          [1, 0],
+        ]) {
+          for (const orderA of [
+            [0, 1],
+            [1, 0],
+          ]) {
+            const [M, K, N] = [150, 901, 140];
+            const a = operand([M, K], 11, { order: orderA });
+            const b = operand([K, N], 12, { order: orderB });
+            const whole = await product(a, b);
+            for (const rows of [1, 2, 3, 4, 5, 9, 16, 70]) {
+              const from = 40;
+              const part = {
+                ...a,
+                shape: [rows, K],
+                offset: (a.offset as number) + from * ((a.strides as number[])[0] as number),
+              };
+              const got = await product(part, b);
+              assert.deepEqual(
+                got,
+                whole.subarray(from * N, (from + rows) * N),
+                `${rows} rows, a ${orderA}, b ${orderB}`,
+              );
+            }
+            for (const columns of [1, 3, 17, 40]) {
+              const from = 37;
+              const part = {
+                ...b,
+                shape: [K, columns],
+                offset: (b.offset as number) + from * ((b.strides as number[])[1] as number),
+              };
+              const got = await product(a, part);
+              const expected = Float32Array.from(
+                { length: M * columns },
+                (_, i) => whole[Math.floor(i / columns) * N + from + (i % columns)] as number,
+              );
+              assert.deepEqual(got, expected, `${columns} columns, a ${orderA}, b ${orderB}`);
+            }
+          }
+        }
+      });
+    }
+
+    test("epilogues and narrow outputs: what the finished sums would give, whatever the shape and the number of threads", async () => {
+      const code = addon.opcodes();
+      for (const operands of [0, 1]) {
+        for (const [M, K, N, transposed] of [
+          [1, 70, 300, false],
+          [3, 1700, 90, true],
+          [20, 65, 1030, false],
+          [130, 40, 47, true],
+          [70, 900, 200, false],
+          [9, 0, 33, false],
+          [150, 9000, 50, true],
+        ] as const) {
+          const a = operand([2, M, K], 1);
+          const b = operand([2, K, N], 2, transposed ? { order: [0, 2, 1] } : {});
+          const bias = { ...operand([N], 3), shape: [2, M, N], strides: [0, 0, 1] };
+          const residual = operand([2, M, N], 4, { dtype: "bfloat16", order: [0, 2, 1] });
+          const shape = [2, M, N];
+          const where = `${M}x${K}x${N}, operands ${operands}`;
+          addon.setThreads(1);
+          const types = [{ dtype: "float32", shape }] as const;
+          const [sums] = (await runKernel(addon, "matmul", [a, b], types, { ints: [operands] })) as [Float32Array];
+          // out0 = sum + bias in float32; out1 = gelu(sum + bias) * 0.5 + residual in bfloat16; out2 = sum in float16.
+          const program = [
+            [code["load"], 0, 0, 0, 0],
+            [code["load"], 1, 1, 0, 0],
+            [code["add"], 1, 0, 1, 0],
+            [code["store"], 0, 0, 1, 0],
+            [code["gelu_tanh"], 1, 1, 0, 0],
+            [code["const"], 2, 0, 0, 0],
+            [code["load"], 3, 2, 0, 0],
+            [code["fma"], 1, 1, 2, 3],
+            [code["store"], 0, 1, 1, 0],
+            [code["store"], 0, 2, 0, 0],
+          ] as number[][];
+          const ints = (first: readonly number[]): number[] => [...first, 4, 0, program.length, ...program.flat()];
+          const outputs = [
+            { dtype: "float32", shape },
+            { dtype: "bfloat16", shape },
+            { dtype: "float16", shape },
+          ] as const;
+          const product: Value = { dtype: "float32", shape, data: sums };
+          const expected = await runKernel(addon, "fused", [product, bias, residual], outputs, {
+            ints: ints([]),
+            floats: [0.5],
+          });
+          for (const threads of [1, 2, 3]) {
+            addon.setThreads(threads);
+            const attrs = { ints: ints([operands]), floats: [0.5] };
+            const got = await runKernel(addon, "matmul", [a, b, bias, residual], outputs, attrs);
+            assert.deepEqual(got, expected, `${where}, ${threads} threads`);
+            const [narrow] = await runKernel(addon, "matmul", [a, b], [{ dtype: "float16", shape }], {
+              ints: [operands],
+            });
+            assert.deepEqual(narrow, expected[2], `${where}, narrow, ${threads} threads`);
+          }
         }
       }
     });
 
-    test("a row does not depend on the other rows, a column not on the other columns", async () => {
-      addon.setThreads(2);
-      for (const orderB of [
-        [0, 1],
-        [1, 0],
-      ]) {
-        for (const orderA of [
-          [0, 1],
-          [1, 0],
-        ]) {
-          const [M, K, N] = [150, 900, 140];
-          const a = operand([M, K], 11, { order: orderA });
-          const b = operand([K, N], 12, { order: orderB });
-          const [whole] = (await runKernel(addon, "matmul", [a, b], [outputOf(a, b)])) as [Float32Array];
-          for (const rows of [1, 2, 3, 4, 5, 9, 16, 70]) {
-            const from = 40;
-            const part = {
-              ...a,
-              shape: [rows, K],
-              offset: (a.offset as number) + from * ((a.strides as number[])[0] as number),
-            };
-            const [got] = (await runKernel(addon, "matmul", [part, b], [outputOf(part, b)])) as [Float32Array];
-            assert.deepEqual(
-              got,
-              whole.subarray(from * N, (from + rows) * N),
-              `${rows} rows, a ${orderA}, b ${orderB}`,
-            );
-          }
-          for (const columns of [1, 3, 17, 40]) {
-            const from = 37;
-            const part = {
-              ...b,
-              shape: [K, columns],
-              offset: (b.offset as number) + from * ((b.strides as number[])[1] as number),
-            };
-            const [got] = (await runKernel(addon, "matmul", [a, part], [outputOf(a, part)])) as [Float32Array];
-            const expected = Float32Array.from(
-              { length: M * columns },
-              (_, i) => whole[Math.floor(i / columns) * N + from + (i % columns)] as number,
-            );
-            assert.deepEqual(got, expected, `${columns} columns, a ${orderA}, b ${orderB}`);
-          }
-        }
-      }
+    test("refuses what it cannot do", async () => {
+      const [a, b] = [operand([3, 4], 1), operand([4, 5], 2)];
+      const run = (ints: number[], dtype: DType = "float32") =>
+        runKernel(addon, "matmul", [a, b], [{ dtype, shape: [3, 5] }], { ints });
+      await assert.rejects(run([2]), /matmul: expected operands 0 \(as they are\) or 1 \(bfloat16\)/);
+      await assert.rejects(run([0], "int32"), /matmul: expected floats/);
+      await assert.rejects(run([0, 1, 1, 0]), /matmul: expected an epilogue that does not reduce/);
+      await assert.rejects(run([1, 1, 0]), /matmul: expected \[operands, nRegisters, 0, nInstructions/);
     });
 
     test("empty products", async () => {

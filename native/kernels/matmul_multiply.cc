@@ -1,0 +1,217 @@
+// Large products, after Goto & van de Geijn (2008): operands are packed into panels that the register tile reads in order.
+// One operand, the inner one, is packed a piece at a time for all threads; tasks take groups of panels of the other, which
+// each packs for itself into its own cache, and finish their part of c including the epilogue.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "kernels/matmul.h"
+
+namespace plinth::matmul {
+namespace {
+
+// Packed bytes of the inner operand's piece, and of a task's group of the outer one.
+constexpr int64_t kInnerBytes = int64_t{10} << 20;
+constexpr int64_t kOuterBytes = int64_t{192} << 10;
+// Up to so many rows a is the inner operand whatever its size.
+constexpr int64_t kThinRows = 4 * kMr;
+// Multiply-adds of items in a task: the most near the end of a product, where threads would wait for each other, and the least.
+constexpr int64_t kLastWork = int64_t{1} << 21;
+constexpr int64_t kLeastWork = int64_t{1} << 17;
+// Terms packed by a task.
+constexpr int64_t kPackWork = int64_t{1} << 15;
+
+// Panels [from, to) of the outer operand times panels [innerFrom, innerTo) of the inner one.
+struct Task {
+  int64_t from, to, innerFrom, innerTo;
+};
+
+// Groups that shrink towards the end, the last ones cut across the inner operand, so that all threads end together.
+std::vector<Task> planTasks(int64_t outerPanels, int64_t innerPanels, int64_t most, int64_t tileWork, int threads) {
+  std::vector<Task> tasks;
+  const int64_t panelWork = innerPanels * tileWork;
+  const int64_t least = std::clamp<int64_t>(kLeastWork / panelWork, 1, most);
+  for (int64_t at = 0; at < outerPanels;) {
+    const int64_t left = outerPanels - at;
+    const int64_t group = std::min(left, std::clamp<int64_t>(left / (2 * threads), least, most));
+    const bool isLast = threads > 1 && left <= 3 * threads;
+    const int64_t parts = isLast ? std::clamp<int64_t>(group * panelWork / kLastWork, 1, innerPanels) : 1;
+    for (int64_t part = 0; part < parts; part++) {
+      tasks.push_back({at, at + group, innerPanels * part / parts, innerPanels * (part + 1) / parts});
+    }
+    at += group;
+  }
+  return tasks;
+}
+
+// c[panels of a, panels of b] (+)= packed a x packed b; c is the place of the first of these panels.
+template <typename Terms>
+void multiplyPanels(const Panels& a, const Panels& b, const Task& range, bool innerIsA, int64_t items, float* c,
+                    int64_t strideC, bool add) {
+  // The outer panels of a task are packed at 0; the inner ones lie where they belong.
+  const int64_t outer = range.to - range.from;
+  const int64_t aFrom = innerIsA ? range.innerFrom : 0, aTo = innerIsA ? range.innerTo : outer;
+  const int64_t bFrom = innerIsA ? 0 : range.innerFrom, bTo = innerIsA ? outer : range.innerTo;
+  for (int64_t j = bFrom; j < bTo; j++) {
+    const int64_t columns = b.linesOf(j);
+    const int vectors = columns <= kLanes ? 1 : kNv;
+    for (int64_t i = aFrom; i < aTo; i++) {
+      const int64_t rows = a.linesOf(i);
+      pickTile<Terms>(heightFor(rows), vectors)(items, a.at(i), b.at(j),
+                                                c + (i - aFrom) * a.fullWidth * strideC + (j - bFrom) * b.fullWidth, strideC,
+                                                static_cast<int>(rows), static_cast<int>(columns), add, nullptr);
+    }
+  }
+}
+
+template <typename Terms>
+class Multiplication {
+ public:
+  Multiplication(const Product& p, ThreadPool& pool) : p_(p), pool_(pool) {
+    const int64_t items = ceilDiv(p.K, Terms::kPerItem);
+    const int64_t aPanels = ceilDiv(p.M, kMr);
+    innerIsA_ = p.M <= kThinRows || p.N >= 4 * p.M || (p.a.lineStride == 1 && p.b.lineStride == 1 && p.N > p.M);
+    // 16 rows: 8 + 8 rather than 14 + 2
+    aWidth_ = p.M <= kThinRows ? heightFor(ceilDiv(p.M, aPanels)) : kMr;
+    innerLines_ = innerIsA_ ? p.M : p.N;
+    outerLines_ = innerIsA_ ? p.N : p.M;
+    const int64_t innerWidth = innerIsA_ ? aWidth_ : kNr;
+    // Pieces of the inner operand: all of K if that leaves enough lines, else whole blocks of it.
+    int64_t pieceItems = items;
+    if (std::min<int64_t>(innerLines_, 768) * items * 4 > kInnerBytes) {
+      pieceItems = std::min(items, std::max<int64_t>(4, kInnerBytes / (std::min<int64_t>(innerLines_, 1024) * kBlockK * 4)) * kBlockK);
+    }
+    pieceTerms_ = pieceItems * Terms::kPerItem;
+    const int64_t lines = std::max<int64_t>(kInnerBytes / (pieceItems * 4), 4 * innerWidth);
+    const int64_t pieces = ceilDiv(innerLines_, lines);
+    pieceLines_ = ceilDiv(ceilDiv(innerLines_, pieces), innerWidth) * innerWidth;
+    blockItems_ = std::min(items, kBlockK);
+  }
+
+  void run() {
+    if (p_.epilogue != nullptr && pieceTerms_ < p_.K) {
+      // Sums of several pieces of K: whole columns of them wait here.
+      const int64_t n = (innerIsA_ ? pieceLines_ : p_.M) * (innerIsA_ ? p_.N : pieceLines_);
+      sums_ = static_cast<float*>(ThreadPool::scratch(n * 4, kSumsSlot));
+    }
+    for (int64_t line = 0; line < innerLines_; line += pieceLines_) {
+      for (int64_t k = 0; k < p_.K; k += pieceTerms_) piece(line, k);
+    }
+  }
+
+ private:
+  const Operand& inner() const { return innerIsA_ ? p_.a : p_.b; }
+  const Operand& outer() const { return innerIsA_ ? p_.b : p_.a; }
+  Panels panelsOfA(float* data, int64_t lines) const { return {data, lines, aWidth_, heightFor, panelFloats(aWidth_, blockItems_)}; }
+  Panels panelsOfB(float* data, int64_t lines) const { return {data, lines, kNr, widthFor, panelFloats(kNr, blockItems_)}; }
+  Panels panelsOfInner(float* data, int64_t lines) const { return innerIsA_ ? panelsOfA(data, lines) : panelsOfB(data, lines); }
+  Panels panelsOfOuter(float* data, int64_t lines) const { return innerIsA_ ? panelsOfB(data, lines) : panelsOfA(data, lines); }
+
+  // Lines [line, ...) of the inner operand, terms [k, ...).
+  void piece(int64_t line, int64_t k) {
+    const int64_t lines = std::min(pieceLines_, innerLines_ - line);
+    const int64_t terms = std::min(pieceTerms_, p_.K - k);
+    constexpr int64_t kBlockTerms = kBlockK * Terms::kPerItem;
+    const int64_t blocks = ceilDiv(terms, kBlockTerms);
+    const Panels shape = panelsOfInner(nullptr, lines);
+    const int64_t blockFloats = shape.count() * shape.stride;
+    float* packed = static_cast<float*>(ThreadPool::scratch(blocks * blockFloats * 4, kInnerSlot));
+    const auto innerBlock = [&](int64_t block) { return panelsOfInner(packed + block * blockFloats, lines); };
+    const auto termsOf = [&](int64_t block) { return std::min(kBlockTerms, terms - block * kBlockTerms); };
+    packInner(line, k, blocks, innerBlock, termsOf);
+
+    const int64_t outerWidth = innerIsA_ ? kNr : aWidth_;
+    const int64_t outerPanels = ceilDiv(outerLines_, outerWidth);
+    const int64_t most = std::clamp<int64_t>(kOuterBytes / (panelFloats(static_cast<int>(outerWidth), blockItems_) * 4), 1, 16);
+    const int64_t tileWork = int64_t{kMr} * kNr * ceilDiv(terms, Terms::kPerItem);
+    const std::vector<Task> tasks = planTasks(outerPanels, shape.count(), most, tileWork, pool_.threads());
+    const bool isEnd = k + terms == p_.K;
+    pool_.parallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t index) {
+      const Task& task = tasks[static_cast<size_t>(index)];
+      const int64_t outerLine = task.from * outerWidth;
+      const int64_t groupLines = std::min(outerLines_, task.to * outerWidth) - outerLine;
+      const int64_t innerFrom = task.innerFrom * shape.fullWidth;
+      const int64_t partLines = std::min(lines, task.innerTo * shape.fullWidth) - innerFrom;
+      const int64_t rows = innerIsA_ ? partLines : groupLines, columns = innerIsA_ ? groupLines : partLines;
+      const int64_t row = innerIsA_ ? line + innerFrom : outerLine, column = innerIsA_ ? outerLine : line + innerFrom;
+      const Target target = targetOf(line, row, column, rows, columns);
+      const Panels local = panelsOfOuter(nullptr, groupLines);
+      float* memory = static_cast<float*>(ThreadPool::scratch(local.count() * local.stride * 4, kOuterSlot));
+      const Panels packedOuter = panelsOfOuter(memory, groupLines);
+      for (int64_t block = 0; block < blocks; block++) {
+        const int64_t n = termsOf(block), items = ceilDiv(n, Terms::kPerItem);
+        packPanels<Terms>(outer(), outerLine, packedOuter, 0, packedOuter.count(), k + block * kBlockTerms, n, 0, items);
+        const Panels packedInner = innerBlock(block);
+        multiplyPanels<Terms>(innerIsA_ ? packedInner : packedOuter, innerIsA_ ? packedOuter : packedInner, task, innerIsA_, items,
+                              target.c, target.stride, k > 0 || block > 0);
+      }
+      if (p_.epilogue != nullptr && isEnd) {
+        p_.epilogue->apply(p_.first + row * p_.strideC + column, rows, columns, p_.strideC, target.c, target.stride);
+      }
+    });
+  }
+
+  struct Target {
+    float* c;
+    int64_t stride;
+  };
+  Target targetOf(int64_t line, int64_t row, int64_t column, int64_t rows, int64_t columns) const {
+    if (p_.epilogue == nullptr) return {p_.c + row * p_.strideC + column, p_.strideC};
+    if (sums_ != nullptr) {
+      const int64_t stride = innerIsA_ ? p_.N : pieceLines_;
+      return {sums_ + (innerIsA_ ? (row - line) * stride + column : row * stride + column - line), stride};
+    }
+    // Rows a multiple of a page apart would share few places in the cache.
+    const int64_t stride = ceilDiv(columns, 16) * 16 + 16;
+    return {static_cast<float*>(ThreadPool::scratch(rows * stride * 4, kSumsSlot)), stride};
+  }
+
+  // By terms where lines lie side by side in memory, else by panels.
+  template <typename Block, typename TermsOf>
+  void packInner(int64_t line, int64_t k, int64_t blocks, Block&& blockOf, TermsOf&& termsOf) {
+    const Panels shape = blockOf(0);
+    const bool byTerms = inner().lineStride == 1;
+    const int64_t itemStep = byTerms ? std::max<int64_t>(16, kPackWork / Terms::kPerItem / shape.lines / 16 * 16) : blockItems_;
+    const int64_t panelStep =
+        byTerms ? shape.count() : std::max<int64_t>(1, kPackWork / Terms::kPerItem / (shape.fullWidth * blockItems_));
+    const int64_t perBlock = byTerms ? ceilDiv(blockItems_, itemStep) : ceilDiv(shape.count(), panelStep);
+    pool_.parallelFor(blocks * perBlock, [&](int64_t index) {
+      const int64_t block = index / perBlock, part = index % perBlock;
+      const int64_t terms = termsOf(block), items = ceilDiv(terms, Terms::kPerItem);
+      const int64_t from = byTerms ? part * itemStep : 0, to = byTerms ? std::min(items, from + itemStep) : items;
+      const int64_t first = byTerms ? 0 : part * panelStep, last = std::min(shape.count(), first + panelStep);
+      if (from < to) {
+        packPanels<Terms>(inner(), line, blockOf(block), first, last, k + block * kBlockK * Terms::kPerItem, terms, from, to);
+      }
+    });
+  }
+
+  const Product& p_;
+  ThreadPool& pool_;
+  bool innerIsA_;
+  int aWidth_;
+  int64_t innerLines_, outerLines_, pieceLines_, pieceTerms_, blockItems_;
+  float* sums_ = nullptr;
+};
+
+// No terms: all sums are 0.
+void multiplyNothing(const Product& p) {
+  if (p.epilogue == nullptr) {
+    for (int64_t i = 0; i < p.M; i++) std::memset(p.c + i * p.strideC, 0, static_cast<size_t>(p.N) * sizeof(float));
+    return;
+  }
+  const std::vector<float> zeros(static_cast<size_t>(p.N));
+  p.epilogue->apply(p.first, p.M, p.N, p.strideC, zeros.data(), 0);
+}
+
+}  // namespace
+
+void multiply(const Product& p, ThreadPool& pool) {
+  if (p.M == 0 || p.N == 0) return;
+  if (p.K == 0) return multiplyNothing(p);
+  if (p.M <= kFewRows && (p.b.lineStride == 1 || p.b.kStride == 1)) return multiplyFewRows(p, pool);
+  if (p.isBf16()) Multiplication<Bf16Terms>(p, pool).run();
+  else Multiplication<FloatTerms>(p, pool).run();
+}
+
+}  // namespace plinth::matmul
