@@ -47,7 +47,7 @@ constexpr int64_t kChunk = 32 * 1024;
 constexpr int64_t kRun = 1024;
 
 void sumSquares(const KernelArgs& args) {
-  require(args.nOut == 1, "sum_squares: expected one output");
+  require(args.nOut == 1 && args.out[0].size() == args.nIn, "sum_squares: expected one output with an element per input");
   int64_t chunks = 0;
   for (int i = 0; i < args.nIn; i++) {
     require(args.in[i].dtype == DType::Float32, "sum_squares: expected float32");
@@ -56,13 +56,14 @@ void sumSquares(const KernelArgs& args) {
   struct Piece {
     const float* x;
     int64_t n;
+    int tensor;
     double sum;
   };
   auto* pieces = static_cast<Piece*>(ThreadPool::scratch(std::max<int64_t>(chunks, 1) * static_cast<int64_t>(sizeof(Piece)), 3));
   int64_t next = 0;
   for (int i = 0; i < args.nIn; i++) {
     const int64_t n = args.in[i].size();
-    for (int64_t at = 0; at < n; at += kChunk) pieces[next++] = {args.in[i].as<float>() + at, std::min(kChunk, n - at), 0.0};
+    for (int64_t at = 0; at < n; at += kChunk) pieces[next++] = {args.in[i].as<float>() + at, std::min(kChunk, n - at), i, 0.0};
   }
   args.pool.parallelFor(chunks, [&](int64_t task) {
     Piece& piece = pieces[task];
@@ -74,9 +75,13 @@ void sumSquares(const KernelArgs& args) {
       });
     }
   });
-  double total = 0;
-  for (int64_t i = 0; i < chunks; i++) total += pieces[i].sum;
-  *args.out[0].as<float>() = static_cast<float>(total);
+  float* out = args.out[0].as<float>();
+  int64_t at = 0;
+  for (int i = 0; i < args.nIn; i++) {
+    double total = 0;
+    for (; at < chunks && pieces[at].tensor == i; at++) total += pieces[at].sum;
+    out[i] = static_cast<float>(total);
+  }
 }
 
 PLINTH_KERNEL("adamw", adamw);

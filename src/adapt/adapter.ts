@@ -32,6 +32,8 @@ export interface Adaptation {
   readonly assemble: Assemble;
   /** Whether weight decay applies. */
   readonly decay: (name: string) => boolean;
+  /** Whether a parameter is a matrix inside the network; default: it has two axes. */
+  readonly hidden?: (name: string) => boolean;
   /** How the result becomes files: a model folder, or an adapter folder. */
   readonly files: ModelFiles;
   /** The adapted model, from trained parameters. */

@@ -1,4 +1,4 @@
-import { assemblePlain, float32Parameters, modelFiles, withParameters } from "../train/index.ts";
+import { assemblePlain, float32Parameters, isHidden, modelFiles, withParameters } from "../train/index.ts";
 import { defineAdapter, refuseOptions } from "./adapter.ts";
 
 /** Full fine-tuning: every parameter trains, in float32; the result is a model folder. The identity edit. */
@@ -13,6 +13,7 @@ export const full = defineAdapter({
       frozen: {},
       assemble: assemblePlain,
       decay: (name) => specs[name]?.decay ?? false,
+      hidden: (name) => isHidden(specs[name], model.config.vocabSize),
       files: modelFiles(model),
       result: (parameters) => withParameters(model, parameters),
     };

@@ -1,7 +1,7 @@
 import { PlinthError } from "../base/index.ts";
 import { defaultBackend, formatBytes, measureLimits } from "../engine/index.ts";
 import type { LanguageModelOptions, TrainEvent, TrainedModel } from "../train/index.ts";
-import { optimizerNames, scheduleNames } from "../train/index.ts";
+import { optimizerDefaults, optimizerNames, scheduleNames } from "../train/index.ts";
 import type { CommandArgs, CommandIo, OptionSpec } from "./command.ts";
 
 /** Flags of every command that trains. */
@@ -15,9 +15,13 @@ export const trainingOptions: Readonly<Record<string, OptionSpec>> = {
   "warmup-steps": { type: "integer", summary: "steps of linear warmup" },
   "decay-steps": { type: "integer", summary: "steps of the final decay of wsd (default a fifth)" },
   optimizer: { type: "string", choices: optimizerNames(), default: "adamw", summary: "update rule" },
-  beta1: { type: "number", summary: "decay of the mean of gradients", default: 0.9 },
-  beta2: { type: "number", summary: "decay of the mean of squared gradients", default: 0.95 },
-  "weight-decay": { type: "number", summary: "decoupled decay of matrices; norms and biases have none", default: 0.1 },
+  beta1: { type: "number", summary: "decay of the mean of gradients (default 0.9)" },
+  beta2: { type: "number", summary: "decay of the mean of squared gradients (default 0.95; lion 0.99)" },
+  momentum: { type: "number", summary: "of sgd (default 0.9) and muon (default 0.95)" },
+  "weight-decay": {
+    type: "number",
+    summary: "decay of matrices; norms and biases have none (default 0.1; sgd, adafactor 0)",
+  },
   "clip-norm": { type: "number", summary: "largest global gradient norm", default: 1 },
   precision: { type: "string", choices: ["f32", "bf16"], default: "f32", summary: "arithmetic while training" },
   remat: {
@@ -32,6 +36,9 @@ export const trainingOptions: Readonly<Record<string, OptionSpec>> = {
   out: { type: "string", summary: "folder of the run; becomes the result's folder" },
   resume: { type: "boolean", summary: "continue the run in --out, bit for bit" },
 };
+
+/** Flags that are options of the optimiser. */
+const optimizerFlags = { beta1: "beta1", beta2: "beta2", momentum: "momentum", "weight-decay": "weightDecay" } as const;
 
 export interface TrainingDefaults {
   readonly steps: number;
@@ -72,14 +79,7 @@ export function readTraining(args: CommandArgs, io: CommandIo, defaults: Trainin
     ...(minLr === undefined ? {} : { minLr }),
     ...(decaySteps === undefined ? {} : { decaySteps }),
   };
-  const optimizer = {
-    name: args.string("optimizer") ?? "adamw",
-    options: {
-      beta1: args.number("beta1") ?? 0.9,
-      beta2: args.number("beta2") ?? 0.95,
-      weightDecay: args.number("weight-decay") ?? defaults.weightDecay,
-    },
-  };
+  const optimizer = readOptimizer(args, defaults);
   return {
     batchSize,
     seed,
@@ -103,6 +103,30 @@ export function readTraining(args: CommandArgs, io: CommandIo, defaults: Trainin
       ...peakFlops(),
     },
   };
+}
+
+/** The update rule with every option that the flags set or the defaults give. Throws for flags that the rule has not. */
+function readOptimizer(
+  args: CommandArgs,
+  defaults: TrainingDefaults,
+): { readonly name: string; readonly options: Readonly<Record<string, number>> } {
+  const name = args.string("optimizer") ?? "adamw";
+  const known = optimizerDefaults(name);
+  const options: Record<string, number> = { ...known };
+  if (known["weightDecay"] !== undefined && known["weightDecay"] !== 0) options["weightDecay"] = defaults.weightDecay;
+  for (const [flag, option] of Object.entries(optimizerFlags)) {
+    const value = args.number(flag);
+    if (value === undefined) continue;
+    if (known[option] === undefined) {
+      const names = optimizerNames().filter((other) => optimizerDefaults(other)[option] !== undefined);
+      throw new PlinthError(
+        `--${flag}: ${name} has no such option`,
+        `leave it out, or use --optimizer ${names.join(" or ")}`,
+      );
+    }
+    options[option] = value;
+  }
+  return { name, options };
 }
 
 /** The machine's measured limit; only the native engine has one. */

@@ -3,11 +3,11 @@ import { open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { explainWriteError, makeFolder, PlinthError, readJson, syncFolder, writeJsonAtomic } from "../base/index.ts";
 import type { JsonValue } from "../data/index.ts";
-import { formatShape, type HostArray, NdArray, sameShape } from "../engine/index.ts";
+import { formatShape, type HostArray, NdArray, type Shape, sameShape } from "../engine/index.ts";
 import { readSafetensors, writeSafetensors } from "../models/index.ts";
 import type { SpikeState } from "./spike.ts";
 import type { Slots } from "./step.ts";
-import type { HeldOut, Parameters } from "./types.ts";
+import type { HeldOut } from "./types.ts";
 
 /** Everything a run needs beside its arrays; `state.json`, the last file written into a checkpoint. */
 export interface RunState {
@@ -112,19 +112,22 @@ export async function readRunState(folder: string): Promise<RunState> {
   return state;
 }
 
-/** Reads the optimiser's arrays for these parameters. Throws PlinthError naming a missing or misshapen one. */
-export async function readSlots(folder: string, slotNames: readonly string[], trainable: Parameters): Promise<Slots> {
+/** Shapes of state arrays: slot name, then parameter name. */
+export type SlotShapes = Readonly<Record<string, Readonly<Record<string, Shape>>>>;
+
+/** Reads the optimiser's arrays. Throws PlinthError naming a missing or misshapen one. */
+export async function readSlots(folder: string, shapes: SlotShapes): Promise<Slots> {
   const path = join(folder, "optimizer.safetensors");
   const file = await readSafetensors(path);
   const slots: Record<string, Record<string, NdArray>> = {};
-  for (const slot of slotNames) {
+  for (const [slot, parameters] of Object.entries(shapes)) {
     const arrays: Record<string, NdArray> = {};
-    for (const [parameter, like] of Object.entries(trainable)) {
+    for (const [parameter, shape] of Object.entries(parameters)) {
       const name = `${slot}.${parameter}`;
       if (!file.entries.has(name)) throw damaged(path, `${name} is missing`);
       const array = file.array(name);
-      if (!sameShape(array.shape, like.shape)) {
-        throw damaged(path, `${name} expected ${formatShape(like.shape)}, got ${formatShape(array.shape)}`);
+      if (!sameShape(array.shape, shape)) {
+        throw damaged(path, `${name} expected ${formatShape(shape)}, got ${formatShape(array.shape)}`);
       }
       arrays[parameter] = ownCopy(array);
     }

@@ -13,11 +13,13 @@ export {
   defineOptimizer,
   type Optimizer,
   type OptimizerDefinition,
+  optimizerDefaults,
   optimizerNames,
   type UpdateContext,
 } from "./optimizers/index.ts";
 export {
   float32Parameters,
+  isHidden,
   type LanguageModelOptions,
   modelFiles,
   pretrain,

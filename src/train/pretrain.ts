@@ -1,13 +1,13 @@
 import type { Batch, BatchSource } from "../data/index.ts";
 import { decodeFloat32, NdArray } from "../engine/index.ts";
-import { loadModel, type Model, saveModel } from "../models/index.ts";
+import { loadModel, type Model, type ParameterSpec, saveModel } from "../models/index.ts";
 import { causalLm, causalLmData, causalLmHeldOut } from "./objectives/causal-lm.ts";
 import { train } from "./train.ts";
 import type { ModelFiles, Parameters, TrainOptions, TrainResult } from "./types.ts";
 
 /** {@link TrainOptions} for a language model on token batches. */
 export interface LanguageModelOptions
-  extends Omit<TrainOptions, "trainable" | "frozen" | "loss" | "data" | "heldOut" | "files" | "decay"> {
+  extends Omit<TrainOptions, "trainable" | "frozen" | "loss" | "data" | "heldOut" | "files" | "decay" | "hidden"> {
   readonly data: BatchSource;
   /** The same batches every time it is iterated. */
   readonly heldOut?: AsyncIterable<Batch> | undefined;
@@ -34,9 +34,15 @@ export async function pretrain(model: Model, options: LanguageModelOptions): Pro
     data: causalLmData(data),
     ...(heldOut === undefined ? {} : { heldOut: causalLmHeldOut(heldOut) }),
     decay: (name) => specs[name]?.decay ?? false,
+    hidden: (name) => isHidden(specs[name], model.config.vocabSize),
     files: modelFiles(model),
   });
   return { ...result, model: withParameters(model, parameters) };
+}
+
+/** Whether a parameter is a matrix between embedding and head. */
+export function isHidden(spec: ParameterSpec | undefined, vocabSize: number): boolean {
+  return (spec?.module === "linear" || spec?.module === "conv1d") && !spec.shape.includes(vocabSize);
 }
 
 /** The model's parameters as float32 arrays of their own, ready to be trained in place. */

@@ -102,12 +102,12 @@ export class TrainRun {
   }
 
   async #prepare(batch: TrainBatch): Promise<CompiledStep> {
-    const { step, optimizer, start } = this.#parts;
+    const { step, start } = this.#parts;
     const from = performance.now();
     const compiled = step.compile(batch);
     checkMemory(compiled);
     if (start === undefined) step.initialiseSlots();
-    else step.slots = await readSlots(start.checkpoint.folder, optimizer.slots, step.trainable);
+    else step.slots = await readSlots(start.checkpoint.folder, step.slotShapes);
     const trainableParameters = countElements(step.trainable);
     this.#options.onEvent?.({
       kind: "start",

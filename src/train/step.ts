@@ -1,7 +1,6 @@
 import {
   add,
   type Backend,
-  cast,
   concat,
   div,
   type Executable,
@@ -11,15 +10,16 @@ import {
   minimum,
   mul,
   NdArray,
-  reshape,
+  type Shape,
+  sizeOf,
   sqrt,
-  square,
   sum,
+  sumSquares,
   type Tensor,
   type TensorType,
   valueAndGrad,
 } from "../engine/index.ts";
-import type { Optimizer } from "./optimizers/index.ts";
+import type { Optimizer, ParameterInfo } from "./optimizers/index.ts";
 import type { LossFunction, Parameters, TrainBatch } from "./types.ts";
 
 /** State arrays of the optimiser: slot name, then parameter name. */
@@ -30,6 +30,8 @@ export interface StepOptions {
   readonly optimizer: Optimizer;
   readonly clipNorm: number;
   readonly decay: (name: string) => boolean;
+  /** Whether a parameter is a matrix inside the network; default: it has two axes. */
+  readonly hidden?: ((name: string) => boolean) | undefined;
   readonly accumulate: number;
   readonly seed: number;
   readonly backend?: Backend | undefined;
@@ -106,30 +108,39 @@ export class TrainStep {
 
     const apply = (trainable: Named, slots: Readonly<Record<string, Named>>, total: Accumulated, scalars: Named) => {
       const perToken = div(1, maximum(total.tokenCount, 1));
-      const squares = concat(
-        this.#names.map((name) => reshape(sumOfSquares(total.grads[name] as Tensor), [1])),
-        { axis: 0 },
-      );
+      const grads = this.#names.map((name) => total.grads[name] as Tensor);
+      const clips = Number.isFinite(options.clipNorm);
+      // Without clipping a gradient is needed only until its parameter is updated, so none waits for the others.
+      const squares = clips
+        ? sumSquares(grads)
+        : concat(
+            grads.map((grad) => sumSquares([grad])),
+            { axis: 0 },
+          );
       const gradNorm = mul(sqrt(sum(squares)), perToken);
       const clip = minimum(div(options.clipNorm, add(gradNorm, 1e-6)), 1);
-      const gradScale = Number.isFinite(options.clipNorm) ? mul(perToken, clip) : perToken;
+      const gradScale = clips ? mul(perToken, clip) : perToken;
       const newTrainable: Record<string, Tensor> = {};
-      const newSlots: Record<string, Record<string, Tensor>> = Object.fromEntries(
-        options.optimizer.slots.map((slot) => [slot, {}]),
-      );
+      const newSlots: Record<string, Record<string, Tensor>> = {};
       for (const name of this.#names) {
         const updated = options.optimizer.update({
+          parameter: this.#parameter(name),
           param: trainable[name] as Tensor,
           grad: total.grads[name] as Tensor,
           gradScale,
-          slots: Object.fromEntries(options.optimizer.slots.map((slot) => [slot, slots[slot]?.[name] as Tensor])),
+          slots: Object.fromEntries(
+            Object.entries(slots).flatMap(([slot, arrays]) => {
+              const array = arrays[name];
+              return array === undefined ? [] : [[slot, array]];
+            }),
+          ),
           lr: scalars.lr as Tensor,
           scalars,
-          decay: options.decay(name),
         });
         newTrainable[name] = updated.param;
-        for (const slot of options.optimizer.slots) {
-          (newSlots[slot] as Record<string, Tensor>)[name] = updated.slots[slot] as Tensor;
+        for (const [slot, value] of Object.entries(updated.slots)) {
+          newSlots[slot] ??= {};
+          newSlots[slot][name] = value;
         }
       }
       const { lossSum, tokenCount } = total;
@@ -165,13 +176,21 @@ export class TrainStep {
     const named = (arrays: Readonly<Record<string, TensorType>>) =>
       Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, like(array)]));
     const trainable = named(this.trainable);
-    const slots = Object.fromEntries(this.#options.optimizer.slots.map((slot) => [slot, trainable]));
+    const slots = Object.fromEntries(
+      Object.entries(this.slotShapes).map(([slot, shapes]) => [
+        slot,
+        Object.fromEntries(
+          Object.entries(shapes).map(([name, shape]): [string, TensorType] => [name, { shape, dtype: "float32" }]),
+        ),
+      ]),
+    );
     const frozen = named(this.frozen);
     const arrays = named(batch.arrays);
     const scalars = named(this.#scalars(1, 0, 0));
-    const { accumulate, optimizer } = this.#options;
+    const { accumulate } = this.#options;
     const trainableBytes = Object.values(this.trainable).reduce((sum, array) => sum + array.byteLength, 0);
-    const stateBytes = trainableBytes * (optimizer.slots.length + (accumulate > 1 ? 1 : 0));
+    const slotSizes = Object.values(this.slotShapes).flatMap((shapes) => Object.values(shapes).map(sizeOf));
+    const stateBytes = slotSizes.reduce((sum, size) => sum + 4 * size, accumulate > 1 ? trainableBytes : 0);
     if (accumulate === 1) {
       const { stats, executable } = this.#update.compile(trainable, slots, frozen, arrays, scalars);
       const { flops, peakBytes, arenaBytes } = stats;
@@ -199,14 +218,30 @@ export class TrainStep {
     return this.#update.programs + this.#updateAccumulated.programs + this.#accumulate.programs;
   }
 
+  /** Shapes of the optimiser's state arrays: slot name, then parameter name. */
+  get slotShapes(): Readonly<Record<string, Readonly<Record<string, Shape>>>> {
+    const slots: Record<string, Record<string, Shape>> = {};
+    for (const name of this.#names) {
+      for (const [slot, shape] of Object.entries(this.#options.optimizer.slots(this.#parameter(name)))) {
+        slots[slot] ??= {};
+        slots[slot][name] = shape;
+      }
+    }
+    return slots;
+  }
+
+  #parameter(name: string): ParameterInfo {
+    const { decay, hidden } = this.#options;
+    const { shape } = this.trainable[name] as NdArray;
+    return { name, shape, decay: decay(name), hidden: shape.length === 2 && (hidden?.(name) ?? true) };
+  }
+
   /** Fresh optimiser state. */
   initialiseSlots(): void {
     this.slots = Object.fromEntries(
-      this.#options.optimizer.slots.map((slot) => [
+      Object.entries(this.slotShapes).map(([slot, shapes]) => [
         slot,
-        Object.fromEntries(
-          Object.entries(this.trainable).map(([name, array]) => [name, NdArray.zeros("float32", array.shape)]),
-        ),
+        Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, NdArray.zeros("float32", shape)])),
       ]),
     );
   }
@@ -273,10 +308,4 @@ function addTotals(before: Accumulated, now: Accumulated, keep?: Tensor): Accumu
     lossSum: plus(before.lossSum, now.lossSum),
     tokenCount: plus(before.tokenCount, now.tokenCount),
   };
-}
-
-/** Rows first: the large reduction then has many outputs to spread over the threads. */
-function sumOfSquares(grad: Tensor): Tensor {
-  const squares = square(cast(grad, "float32"));
-  return grad.rank > 1 ? sum(sum(squares, { axes: [-1] })) : sum(squares);
 }

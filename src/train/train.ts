@@ -32,6 +32,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       optimizer,
       clipNorm: options.clipNorm ?? 1,
       decay: options.decay ?? ((name) => (options.trainable[name]?.shape.length ?? 0) > 1),
+      hidden: options.hidden,
       accumulate: options.accumulate ?? 1,
       seed: options.seed ?? 0,
       backend,

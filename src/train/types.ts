@@ -60,6 +60,8 @@ export interface TrainOptions {
   readonly clipNorm?: number;
   /** Whether weight decay applies to a parameter; default: to those with two or more axes. */
   readonly decay?: (name: string) => boolean;
+  /** Whether a parameter is a matrix inside the network, not embedding or head; default: it has two axes. */
+  readonly hidden?: ((name: string) => boolean) | undefined;
   /** Seeds dropout; default 0. */
   readonly seed?: number;
 

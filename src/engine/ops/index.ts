@@ -23,6 +23,7 @@ export { argmin, logSigmoid, logSumExp, min, mish, oneHot, softplus } from "./de
 export { dropout } from "./dropout.ts";
 export { gather, scatterAdd } from "./gather.ts";
 export { gelu, silu } from "./gelu.ts";
+export { sumSquares } from "./global-norm.ts";
 export { type InterpolateOptions, interpolate } from "./interpolate.ts";
 export { layerNorm } from "./layer-norm.ts";
 export { linearCrossEntropy } from "./linear-cross-entropy.ts";

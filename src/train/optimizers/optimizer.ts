@@ -1,13 +1,23 @@
 import { nearestName, PlinthError } from "../../base/index.ts";
-import type { Tensor } from "../../engine/index.ts";
+import type { Shape, Tensor } from "../../engine/index.ts";
+
+/** What an update rule may know of a parameter before there are values. */
+export interface ParameterInfo {
+  readonly name: string;
+  readonly shape: Shape;
+  /** Whether weight decay applies (false for norms and biases). */
+  readonly decay: boolean;
+  /** A matrix inside the network: neither embedding nor head, norm or bias. */
+  readonly hidden: boolean;
+}
 
 /**
  * An update rule. Everything that changes from step to step reaches the program as a runtime scalar, so that a run
  * compiles once.
  */
 export interface Optimizer {
-  /** State arrays kept per parameter, each float32 of the parameter's shape and starting at zero. */
-  readonly slots: readonly string[];
+  /** State arrays kept for a parameter, by name: each float32, starting at zero. */
+  slots(parameter: ParameterInfo): Readonly<Record<string, Shape>>;
   /** Values of this step beside the learning rate; `step` counts from 1. The same names at every step. */
   scalars(step: number): Readonly<Record<string, number>>;
   /** Builds the update of one parameter. */
@@ -15,6 +25,7 @@ export interface Optimizer {
 }
 
 export interface UpdateContext {
+  readonly parameter: ParameterInfo;
   readonly param: Tensor;
   /** Gradient of the summed loss; multiply by `gradScale` to get the clipped gradient of the mean loss. */
   readonly grad: Tensor;
@@ -22,8 +33,6 @@ export interface UpdateContext {
   readonly slots: Readonly<Record<string, Tensor>>;
   readonly lr: Tensor;
   readonly scalars: Readonly<Record<string, Tensor>>;
-  /** Whether weight decay applies (false for norms and biases). */
-  readonly decay: boolean;
 }
 
 export interface OptimizerDefinition {
@@ -40,6 +49,11 @@ export function defineOptimizer(definition: OptimizerDefinition): OptimizerDefin
   if (registry.has(definition.name)) throw new Error(`defineOptimizer: "${definition.name}" is defined twice.`);
   registry.set(definition.name, definition);
   return definition;
+}
+
+/** The options of an optimiser and their defaults; empty for a name that is not known. */
+export function optimizerDefaults(name: string): Readonly<Record<string, number>> {
+  return registry.get(name)?.defaults ?? {};
 }
 
 /** Names of all optimisers, in order of definition. */
