@@ -22,7 +22,9 @@ export function costOf(step: Step): StepCost {
 }
 
 function operandsOf({ kernel, ints }: Step): "float32" | "bfloat16" {
-  return ints[isProduct(kernel) ? 0 : 4] === 1 ? "bfloat16" : "float32";
+  // Quantised products always read bfloat16.
+  if (kernel === "quantized_matmul") return "bfloat16";
+  return ints[kernel.startsWith("attention") ? 4 : 0] === 1 ? "bfloat16" : "float32";
 }
 
 function isProduct(kernel: string): boolean {
@@ -31,6 +33,9 @@ function isProduct(kernel: string): boolean {
 
 /** Inputs and outputs once each; of a table or cache only the rows that are touched. */
 function bytesOf({ kernel, inputs, outputs }: Step): number {
+  const [ids, updates, base] = inputs;
+  // Onto a base: the updates, and the rows they change.
+  if (kernel === "scatter_add" && base !== undefined) return bytes([ids, updates, updates, updates] as View[]);
   if (kernel === "gather") return bytes(inputs.slice(1)) + 2 * bytes(outputs);
   if (kernel === "cache_update") return bytes(inputs.slice(1)) + bytes(inputs.slice(1, 2));
   return bytes(inputs) + bytes(outputs);
@@ -45,8 +50,12 @@ function distinctElements({ shape, strides }: View): number {
   return shape.reduce((size, n, axis) => (strides[axis] === 0 && n > 0 ? size : size * n), 1);
 }
 
-function shapesOf({ kernel, inputs, outputs }: Step): string {
+function shapesOf({ kernel, inputs, outputs, ints }: Step): string {
   const [a, b] = inputs;
+  if (kernel === "quantized_matmul" && a !== undefined) {
+    const K = a.shape.at(-1) ?? 1;
+    return `${sizeOf(a.shape.slice(0, -1))}x${K} · ${K}x${outputs[0]?.shape.at(-1)} ${["nf4", "int4", "int8"][ints[0] ?? 0]}`;
+  }
   if (isProduct(kernel) && a !== undefined && b !== undefined) {
     const batch = a.shape.slice(0, -2);
     const copies = sizeOf(batch) === 1 ? "" : `${batch.join("x")} of `;
