@@ -42,7 +42,8 @@ function ints(node: Node): number[] {
 
 /** Small numbers that look random, and scales that bfloat16 and float32 hold exactly. */
 function sampleWords(layout: QuantizedLayout): number[] {
-  const writer = new WeightWriter(layout);
+  // Runs when this module is read, when no engine must be loaded yet.
+  const writer = new WeightWriter(layout, (bytes) => new ArrayBuffer(bytes));
   const { groups, bits } = packingOf(layout);
   let state = 12345;
   const next = (n: number): number => {

@@ -64,10 +64,11 @@ export class WeightWriter {
   readonly #halves: Uint16Array;
   readonly #floats: Float32Array;
 
-  constructor(layout: QuantizedLayout) {
+  /** `allocate` gives the memory of the words, zeroed; default as the engine's kernels like it best. */
+  constructor(layout: QuantizedLayout, allocate: (bytes: number) => ArrayBuffer = allocateBytes) {
     this.#layout = layout;
     this.#packing = packingOf(layout);
-    this.words = new Int32Array(allocateBytes(this.#packing.words * 4));
+    this.words = new Int32Array(allocate(this.#packing.words * 4));
     this.#bytes = new Uint8Array(this.words.buffer);
     this.#halves = new Uint16Array(this.words.buffer);
     this.#floats = new Float32Array(this.words.buffer);
