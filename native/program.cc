@@ -11,6 +11,7 @@ namespace {
 // Far beyond any machine, and small enough that sums and products of a few of them do not overflow.
 constexpr int64_t kMaxBytes = int64_t{1} << 50;
 constexpr int64_t kMaxElements = int64_t{1} << 50;
+constexpr int64_t kMaxInt = int64_t{1} << 32;
 
 const char* const kStorageNames[] = {"arena", "input", "output", "constant"};
 
@@ -45,6 +46,9 @@ void Program::check() const {
     }
     for (size_t i = 0; i < instruction.outputs.size(); i++) {
       checkOperand(instruction, instruction.outputs[i], "output " + std::to_string(i), true);
+    }
+    for (const int64_t value : instruction.ints) {
+      if (value < -kMaxInt || value > kMaxInt) reject(instruction, "expected smaller ints than " + std::to_string(value));
     }
     if (instruction.workspaceBytes < 0) reject(instruction, "its workspace has a negative size");
     if (instruction.workspaceBytes > 0 &&
@@ -146,7 +150,9 @@ void Program::allocateArena() {
   }
   char* base = static_cast<char*>(arena_.data());
   for (const Patch& patch : arenaPatches_) tensors_[patch.tensor].data = base + patch.byteOffset;
-  for (size_t i = 0; i < args_.size(); i++) args_[i].workspace = base + spec_.instructions[i].workspaceOffset;
+  for (size_t i = 0; i < args_.size(); i++) {
+    if (args_[i].workspaceBytes > 0) args_[i].workspace = base + spec_.instructions[i].workspaceOffset;
+  }
   arenaReady_ = true;
 }
 

@@ -32,6 +32,11 @@ void cacheUpdate(const KernelArgs& args) {
   require(update.dtype == out.dtype && x.dtype == out.dtype && start.dtype == DType::Int32,
           "cache_update: expected one dtype for x and update, int32 start");
   const int64_t batch = x.shape[0], length = x.shape[1], count = update.shape[1];
+  bool fits = out.rank == x.rank && start.rank == 1 && start.shape[0] == batch && update.shape[0] == batch;
+  for (int i = 0; i < x.rank; i++) {
+    fits = fits && out.rank == x.rank && out.shape[i] == x.shape[i] && (i < 2 || update.shape[i] == x.shape[i]);
+  }
+  require(fits, "cache_update: expected update[B,T,...] and start[B] for x[B,S,...], and an output like x");
   const int64_t bytes = bytesOf(out.dtype);
   const int64_t row = batch * length == 0 ? 0 : out.size() / (batch * length) * bytes;
   if (x.data != out.data) {

@@ -32,6 +32,8 @@ struct Geometry {
       stride[skip + i] = args.ints[3 + i], low[skip + i] = args.ints[3 + axes + i];
       dilation[skip + i] = args.ints[3 + 2 * axes + i];
       require(stride[skip + i] >= 1 && dilation[skip + i] >= 1, "conv: expected positive strides and dilations");
+      require(stride[skip + i] <= 65536 && dilation[skip + i] <= 65536 && low[skip + i] >= 0 && low[skip + i] < (1 << 30),
+              "conv: expected strides and dilations of at most 65536, padding of 0 or more");
     }
     S = size[0] * size[1] * size[2], T = kernel[0] * kernel[1] * kernel[2], P = out[0] * out[1] * out[2];
   }

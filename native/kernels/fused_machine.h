@@ -74,7 +74,8 @@ inline Plan makePlan(const KernelArgs& args, bool empty, int supplied = -1) {
   const int nRegisters = static_cast<int>(args.ints[0]);
   const int reduced = static_cast<int>(args.ints[1]);
   const int nInstructions = static_cast<int>(args.ints[2]);
-  require(args.nInts >= 3 + 5 * nInstructions, "fused: fewer ints than instructions");
+  require(nInstructions >= 0 && nInstructions <= (args.nInts - 3) / 5, "fused: fewer ints than instructions");
+  require(nRegisters >= 0 && nRegisters <= 5 * args.nInts, "fused: more registers than instructions could use");
 
   // The iteration shape: that of any input, else of the first output.
   const Tensor& shape = args.nIn > 0 ? args.in[0] : args.out[0];

@@ -134,6 +134,8 @@ static void quantizedMatmul(const KernelArgs& args) {
   require(isFloat && out.dtype == DType::Float32, "quantized_matmul: expected x of floats, to float32");
   require(x.rank > 0 && out.rank == x.rank && x.last(0) == w.K && out.last(0) == w.N,
           "quantized_matmul: expected x[..., K] and out[..., N]");
+  require(x.size() / std::max<int64_t>(w.K, 1) == out.size() / std::max<int64_t>(w.N, 1) || w.K == 0 || w.N == 0,
+          "quantized_matmul: expected as many rows in x as in out");
   if (out.size() == 0) return;
   if (w.K == 0) {
     std::memset(out.data, 0, static_cast<size_t>(out.size()) * 4);

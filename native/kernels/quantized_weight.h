@@ -82,7 +82,9 @@ inline Weight weightOf(const Tensor& packed, const KernelArgs& args, const char*
   require(args.nInts == 4 && packed.dtype == DType::Int32 && packed.rank == 1,
           std::string(kernel) + ": expected packed int32 words and ints [format, groupSize, N, K]");
   const int64_t *v = args.ints, size = packed.shape[0];
-  require(v[0] >= 0 && v[0] <= 2 && v[1] > 0 && v[1] % 32 == 0 && v[2] >= 0 && v[3] >= 0,
+  constexpr int64_t kMost = int64_t{1} << 28;  // so that their product is a number
+  require(v[0] >= 0 && v[0] <= 2 && v[1] > 0 && v[1] % 32 == 0 && v[2] >= 0 && v[3] >= 0 && v[1] <= kMost &&
+              v[2] <= kMost && v[3] <= kMost,
           std::string(kernel) + ": expected a format from 0 to 2 and groups of a multiple of 32");
   Weight w{packed.as<uint32_t>(), static_cast<Format>(v[0]), v[2], v[3], v[1], (v[3] + v[1] - 1) / v[1], 0, 0, 0};
   w.perWord = w.format == Format::Int8 ? 4 : 8;
