@@ -34,7 +34,9 @@ export async function fuzzOps(
   for (let i = 0; !isOver(i); i++) {
     const random = new HostRandom(options.seed * 1_000_003 + i);
     const op = ops[random.int(ops.length)] as OpDef;
-    const sample = mutate(op.samples[random.int(op.samples.length)] as OpSample, random);
+    // Ops that only gradients apply, with operands that fit: nobody else can call them.
+    const isInner = /Grad$|^customGradient$/.test(op.name);
+    const sample = mutate(op.samples[random.int(op.samples.length)] as OpSample, random, !isInner);
     try {
       if (await agrees(op, sample, backend, random.int(2) === 0)) equal++;
     } catch (error) {
@@ -49,8 +51,11 @@ export async function fuzzOps(
 function isRefusal(error: unknown): boolean {
   if (error instanceof PlinthError) return error.message.length > 12;
   const isPlain = error instanceof Error && error.constructor === Error;
-  return isPlain && /^[\w ]+: (expected|cannot|.*(outside|must|needs|does not|only|at most))/s.test(error.message);
+  return isPlain && /^\w+: .*(expected|cannot|outside|must|needs|does not|only|at most)/s.test(error.message);
 }
+
+/** One unit in the last place of the narrow floats. */
+const lastPlace: Partial<Record<DType, number>> = { bfloat16: 2 ** -7, float16: 2 ** -10 };
 
 /** Compares with the oracle. False where the sample is too large to be worth it. */
 async function agrees(op: OpDef, sample: OpSample, backend: Backend, strided: boolean): Promise<boolean> {
@@ -70,23 +75,25 @@ async function agrees(op: OpDef, sample: OpSample, backend: Backend, strided: bo
     let largest = 1;
     for (const v of e) if (Number.isFinite(v)) largest = Math.max(largest, Math.abs(v));
     const part = i < built.valueCount ? `output ${i}` : `gradient ${i - built.valueCount}`;
-    assertClose(decodeFloat64(array.dtype, array.data), e, 10 * (sample.tolerance ?? 1e-5), part, largest);
+    const tolerance = Math.max(10 * (sample.tolerance ?? 1e-5), lastPlace[array.dtype] ?? 0);
+    assertClose(decodeFloat64(array.dtype, array.data), e, tolerance, part, largest);
   });
   return true;
 }
 
 /** Another sample of the same kind: sizes replaced everywhere they occur, and now and then something that does not fit. */
-function mutate(sample: OpSample, random: HostRandom): OpSample {
+function mutate(sample: OpSample, random: HostRandom, maySpoil: boolean): OpSample {
   const pick = <T>(items: readonly T[]): T => items[random.int(items.length)] as T;
   const sizes = [0, 1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 31, 33, 64, 65, 100];
   const renamed = new Map<number, number>();
-  const known = [...new Set(sample.inputs.flatMap(({ shape }) => shape))];
+  // Size 1 may mean "any" as easily as "one": it is left alone where shapes must go on fitting.
+  const known = [...new Set(sample.inputs.flatMap(({ shape }) => shape))].filter((n) => maySpoil || n > 1);
   for (const size of known) if (random.int(2) === 0) renamed.set(size, pick(sizes));
   let inputs = sample.inputs.map((x) => ({ ...x, shape: x.shape.map((n) => renamed.get(n) ?? n) }));
   let attrs = replaceNumbers(sample.attrs ?? {}, (n) =>
     renamed.has(n) && n > 3 ? (renamed.get(n) as number) : n,
   ) as Attrs;
-  const spoil = random.int(4);
+  const spoil = maySpoil ? random.int(4) : 3;
   if (spoil === 0) {
     // One input alone.
     const at = random.int(Math.max(inputs.length, 1));
