@@ -75,7 +75,8 @@ async function agrees(op: OpDef, sample: OpSample, backend: Backend, strided: bo
     let largest = 1;
     for (const v of e) if (Number.isFinite(v)) largest = Math.max(largest, Math.abs(v));
     const part = i < built.valueCount ? `output ${i}` : `gradient ${i - built.valueCount}`;
-    const tolerance = Math.max(10 * (sample.tolerance ?? 1e-5), lastPlace[array.dtype] ?? 0);
+    const places = [array, ...sample.inputs].map(({ dtype }) => lastPlace[dtype] ?? 0);
+    const tolerance = Math.max(10 * (sample.tolerance ?? 1e-5), ...places);
     assertClose(decodeFloat64(array.dtype, array.data), e, tolerance, part, largest);
   });
   return true;

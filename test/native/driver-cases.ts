@@ -49,10 +49,11 @@ export function encodeCases(cases: readonly DriverCase[]): Uint8Array {
   return writer.finish();
 }
 
-/** Every sample of every op with its gradients, from row-major, strided and donated inputs, with the oracle's values. */
-export function contractCases(): DriverCase[] {
+/** Every sample of every op (or of a fifth of them) with its gradients, from row-major, strided and donated inputs, with the oracle's values. */
+export function contractCases(wanted?: number): DriverCase[] {
   const cases: DriverCase[] = [];
-  for (const op of registeredOps()) {
+  const ops = registeredOps();
+  for (const op of wanted === undefined ? ops : ops.filter((_, i) => i % 5 === wanted % 5)) {
     for (const sample of op.samples) {
       for (const [how, strided, isDonated] of [
         ["", false, false],
@@ -143,7 +144,7 @@ function recordingBackend(name: string, cases: DriverCase[]): Backend {
 /** Programs of the contract with numbers in them changed: to be refused or run, but never to crash. */
 export function hostileCases(seed: number, count: number): DriverCase[] {
   const random = new HostRandom(seed);
-  const sound = contractCases();
+  const sound = contractCases(seed);
   return Array.from({ length: count }, (_, i) => {
     const original = sound[random.int(sound.length)] as DriverCase;
     const { spec, what } = mutate(original.spec, random);

@@ -19,8 +19,9 @@ export const resampleOp: OpDef = defineOp({
     expectShape(weights, ids.shape, "resample", "weights");
     const [axis, size] = [attrs["axis"] as number, attrs["size"] as number];
     const J = ids.shape[0] as number;
-    if (attrs["transposed"] && x.shape[axis] !== J)
-      fail("resample", `${J} results`, formatShape(x.shape), "check the axis");
+    const wanted = attrs["transposed"] ? J : size;
+    if (x.shape[axis] !== wanted)
+      fail("resample", `${wanted} values along axis ${axis}`, formatShape(x.shape), "check the axis");
     return [{ shape: x.shape.map((n, i) => (i === axis ? (attrs["transposed"] ? size : J) : n)), dtype: "float32" }];
   },
   evaluate: ([x, ids, weights], attrs, [type]) => {

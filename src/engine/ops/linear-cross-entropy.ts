@@ -40,6 +40,9 @@ function check(inputs: readonly TensorType[], op: string): { x: TensorType; weig
 /** Visits the rows chunk by chunk; `part` cuts the chunk's rows out of a tensor. */
 function forChunks(rows: number, attrs: Attrs, visit: (part: (t: Tensor) => Tensor, attrs: Attrs) => void): void {
   const size = attrs["chunkRows"] as number;
+  if (!(Number.isInteger(size) && size > 0)) {
+    throw new Error(`linearCrossEntropy: expected chunks of one row or more, got ${size}.`);
+  }
   for (let from = 0; from < rows; from += size) {
     const limit = Math.min(rows, from + size);
     const part = (t: Tensor): Tensor => slice(t, { starts: [from], limits: [limit] });

@@ -96,7 +96,8 @@ export const broadcastToOp = defineOp({
   infer: (inputs, attrs) => {
     const x = at(inputs, 0, "broadcastTo");
     const shape = intsOf(attrs["shape"]);
-    if (!sameShape(broadcastShapes(x.shape, shape, "broadcastTo"), shape)) {
+    const isShape = shape.every((n) => Number.isInteger(n) && n >= 0);
+    if (!isShape || !sameShape(broadcastShapes(x.shape, shape, "broadcastTo"), shape)) {
       fail(
         "broadcastTo",
         `a shape that ${formatShape(x.shape)} broadcasts to`,
