@@ -119,3 +119,23 @@ test("activations are computed again for the gradient rather than kept beside wh
     });
   }
 });
+
+test("an update runs as soon as its gradient exists when nothing else waits for it", () => {
+  const layers = 6;
+  const D = 16;
+  const weights = Object.fromEntries(Array.from({ length: layers }, (_, i) => [`w${i}`, like([D, D])]));
+  const f = (weights: Record<string, Tensor>, x: Tensor) => {
+    const { grads } = valueAndGrad((w: Record<string, Tensor>) => {
+      let h = x;
+      for (let i = 0; i < layers; i++) h = gelu(matmul(h, w[`w${i}`] as Tensor));
+      return sum(square(h));
+    })(weights);
+    return Object.entries(grads).map(([name, grad]) => add(weights[name] as Tensor, mul(grad, -0.1)));
+  };
+  const compiled = jit(f, { donate: [0], backend: native }).compile(weights, like([2, D]));
+  const { instructions } = compileProgram(compiled.graph).spec;
+  const updates = instructions.flatMap(({ outputs }, i) => (outputs[0]?.storage === storageCode.input ? [i] : []));
+  assert.equal(updates.length, layers);
+  // The last weight's update comes before the first weight's gradient.
+  assert.ok((updates[0] as number) < instructions.length - 2 * layers, `${updates} of ${instructions.length}`);
+});
