@@ -1,6 +1,6 @@
 import { PlinthError } from "../base/index.ts";
 import { type Backend, concat, gather, jit, NdArray, pad, type Tensor, unflatten } from "../engine/index.ts";
-import type { Model } from "../models/index.ts";
+import { expectDecoder, type Model } from "../models/index.ts";
 import { bucketLength, prefillChunks } from "./buckets.ts";
 import { perModel } from "./per-model.ts";
 
@@ -33,6 +33,7 @@ export class Decoder {
   readonly #programs: ReturnType<typeof createPrograms>;
 
   constructor(model: Model, backend?: Backend) {
+    expectDecoder(model.family, "generate");
     this.#model = model;
     this.context = model.config.contextLength;
     this.#programs = createPrograms(model, backend);

@@ -10,7 +10,7 @@ import {
   type Tensor,
   unflatten,
 } from "../engine/index.ts";
-import type { Model } from "../models/index.ts";
+import { expectDecoder, type Model } from "../models/index.ts";
 import { bucketLength, bucketRows } from "./buckets.ts";
 import { perModel } from "./per-model.ts";
 
@@ -59,6 +59,7 @@ export async function scoreSequences(
     const length = bucketLength(request.tokens.length, contextLength);
     byLength.set(length, [...(byLength.get(length) ?? []), i]);
   }
+  expectDecoder(model.family, "scoring");
   const run = scorerFor(model, options.backend);
   const results = new Array<Score>(requests.length);
   let done = 0;

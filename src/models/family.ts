@@ -69,6 +69,10 @@ export interface ForwardInputs {
   readonly cache?: Cache | undefined;
   /** int32[B]: compute the logits of this token of each row only. */
   readonly lastIndex?: Tensor | undefined;
+  /** int32[B,R], encoders: compute the logits of these tokens of each row only -> [B,R,V]. */
+  readonly rows?: Tensor | undefined;
+  /** int32[B,T], encoders of text pairs: 0 for tokens of the first text, 1 for the second; all 0 when absent. */
+  readonly tokenTypes?: Tensor | undefined;
 }
 
 export interface ForwardContext {
@@ -95,6 +99,11 @@ export interface ForwardOutputs {
 export interface ModelFamily<C extends ModelConfig = ModelConfig> {
   /** `model_type` of config.json. */
   readonly modelType: string;
+  /**
+   * "decoder" (the default): a token sees what is before it, logits predict the next token. "encoder": a token sees all of its
+   * row or document, logits predict the token itself; no cache, no generation.
+   */
+  readonly kind?: "decoder" | "encoder";
   /** `architectures` of config.json: the reference's class. */
   readonly architecture: string;
   /** Checks config.json. Throws PlinthError; an unknown key is an error naming the nearest. */
@@ -152,5 +161,14 @@ export function modelFamily(modelType: string, where = "model"): ModelFamily {
   throw new PlinthError(
     `${where}: model_type "${modelType}" is not supported${near === undefined ? "" : ` (did you mean "${near}"?)`}`,
     `use one of ${names.join(", ")}, or add a file for it as docs/add-a-model.md shows`,
+  );
+}
+
+/** Throws PlinthError where `what` needs a model that predicts the next token, and this one is an encoder. */
+export function expectDecoder(family: ModelFamily, what: string): void {
+  if (family.kind !== "encoder") return;
+  throw new PlinthError(
+    `${what}: ${family.modelType} is an encoder, which does not predict the next token`,
+    "use a decoder (gpt2, llama)",
   );
 }

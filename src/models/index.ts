@@ -1,8 +1,10 @@
+export { type BertConfig, bert, bertNextSentence } from "./bert.ts";
 export { commonInertKeys, formatTokenIds, parseModelConfig, tokenIds } from "./config.ts";
 export {
   type Cache,
   type CheckpointNaming,
   defineModel,
+  expectDecoder,
   type ForwardContext,
   type ForwardInputs,
   type ForwardOutputs,

@@ -91,7 +91,8 @@ function assignWeights(
 
   const sources = [...files].map(([fileName, file]): SourceFile => {
     const tensors = [...file.entries].map(([name, { dtype }]): SourceTensor => {
-      if (naming.inert.test(name)) return { name, dtype, holds: { inert: file.stored(name) } };
+      if (!Object.hasOwn(specs, name) && naming.inert.test(name))
+        return { name, dtype, holds: { inert: file.stored(name) } };
       const copied = tied[name];
       if (copied !== undefined) {
         copies.push({ name, parameter: copied, array: file.array(name) });

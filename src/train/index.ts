@@ -9,6 +9,16 @@ export {
   causalLmHeldOut,
 } from "./objectives/causal-lm.ts";
 export {
+  drawMasks,
+  type MaskedLmOptions,
+  type Masks,
+  maskedLm,
+  maskedLmBatch,
+  maskedLmData,
+  maskedLmHeldOut,
+  maskingOf,
+} from "./objectives/masked-lm.ts";
+export {
   createOptimizer,
   defineOptimizer,
   type Optimizer,
@@ -22,6 +32,8 @@ export {
   isHidden,
   type LanguageModelOptions,
   modelFiles,
+  type ObjectiveName,
+  objectiveNames,
   pretrain,
   type TrainedModel,
   withParameters,

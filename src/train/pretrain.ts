@@ -1,9 +1,23 @@
+import { PlinthError } from "../base/index.ts";
 import type { Batch, BatchSource } from "../data/index.ts";
 import { decodeFloat32, NdArray } from "../engine/index.ts";
-import { loadModel, type Model, type ParameterSpec, saveModel } from "../models/index.ts";
+import { expectDecoder, loadModel, type Model, type ParameterSpec, saveModel } from "../models/index.ts";
 import { causalLm, causalLmData, causalLmHeldOut } from "./objectives/causal-lm.ts";
+import { maskedLm, maskedLmData, maskedLmHeldOut, maskingOf } from "./objectives/masked-lm.ts";
 import { train } from "./train.ts";
-import type { ModelFiles, Parameters, TrainOptions, TrainResult } from "./types.ts";
+import type {
+  LossFunction,
+  ModelFiles,
+  Parameters,
+  TrainBatch,
+  TrainData,
+  TrainOptions,
+  TrainResult,
+} from "./types.ts";
+
+/** What a language model can learn from text. "mlm" is for encoders, "clm" for decoders. */
+export const objectiveNames = ["clm", "mlm"] as const;
+export type ObjectiveName = (typeof objectiveNames)[number];
 
 /** {@link TrainOptions} for a language model on token batches. */
 export interface LanguageModelOptions
@@ -13,6 +27,10 @@ export interface LanguageModelOptions
   readonly heldOut?: AsyncIterable<Batch> | undefined;
   /** Activation checkpointing: less memory for about a third more work, the same bits. */
   readonly remat?: boolean | undefined;
+  /** Default: next-token prediction ("clm") for decoders, masked language modelling ("mlm") for encoders. */
+  readonly objective?: ObjectiveName | undefined;
+  /** Of "mlm": hide whole words. */
+  readonly wholeWords?: boolean | undefined;
 }
 
 /** What came of training, and the model itself. */
@@ -20,19 +38,43 @@ export interface TrainedModel extends Omit<TrainResult, "parameters"> {
   readonly model: Model;
 }
 
+interface Objective {
+  readonly loss: LossFunction;
+  readonly data: (source: BatchSource) => TrainData;
+  readonly heldOut: (batches: AsyncIterable<Batch>) => () => AsyncIterable<TrainBatch>;
+}
+
+function objectiveOf(model: Model, { objective, wholeWords, remat }: Partial<LanguageModelOptions>): Objective {
+  const { family, config, tokenizer } = model;
+  const name = objective ?? (family.kind === "encoder" ? "mlm" : "clm");
+  if (name === "clm") {
+    expectDecoder(family, "objective clm");
+    return { loss: causalLm(family, config, { remat }), data: causalLmData, heldOut: causalLmHeldOut };
+  }
+  if (tokenizer === undefined) {
+    throw new PlinthError(
+      "objective mlm: the model has no tokenizer",
+      "put its tokenizer.json into the model's folder",
+    );
+  }
+  const masking = maskingOf(tokenizer, { wholeWords: wholeWords ?? false });
+  return { loss: maskedLm(family, config, { ...masking, remat }), data: maskedLmData, heldOut: maskedLmHeldOut };
+}
+
 /**
- * Trains all weights of a language model on next-token prediction, in float32. A model from `initModel` is pretrained,
- * a loaded one trained on. The model given is left as it is; `out` becomes a model folder. Throws as `train` does.
+ * Trains all weights of a language model on its objective (next-token prediction, or masked tokens), in float32. A model
+ * from `initModel` is pretrained, a loaded one trained on. The model given is left as it is; `out` becomes a model folder. Throws as `train` does.
  */
 export async function pretrain(model: Model, options: LanguageModelOptions): Promise<TrainedModel> {
-  const { data, heldOut, remat, ...rest } = options;
+  const { data, heldOut, remat, objective: name, wholeWords, ...rest } = options;
+  const objective = objectiveOf(model, { objective: name, wholeWords, remat });
   const specs = model.family.parameters(model.config);
   const { parameters, ...result } = await train({
     ...rest,
     trainable: float32Parameters(model),
-    loss: causalLm(model.family, model.config, { remat }),
-    data: causalLmData(data),
-    ...(heldOut === undefined ? {} : { heldOut: causalLmHeldOut(heldOut) }),
+    loss: objective.loss,
+    data: objective.data(data),
+    ...(heldOut === undefined ? {} : { heldOut: objective.heldOut(heldOut) }),
     decay: (name) => specs[name]?.decay ?? false,
     hidden: (name) => isHidden(specs[name], model.config.vocabSize),
     files: modelFiles(model),

@@ -4,7 +4,7 @@
 
 Each folder holds a model and expected.safetensors with tokens[B,T] and Plinth's logits[B,T,V]. Prints one JSON line per
 folder: {"folder", "error" (largest difference over largest logit), "missing", "unexpected", "generated"}; `generated` is
-the reference's greedy continuation of the first row. Exit code 1 when a weight is missing or unexpected.
+the reference's greedy continuation of the first row (none by an encoder). Exit code 1 when a weight is missing or unexpected.
 """
 
 import json
@@ -13,18 +13,21 @@ import sys
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 
 def check(folder):
-    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, torch_dtype=torch.float32)
+    is_encoder = AutoConfig.from_pretrained(folder).model_type == "bert"
+    auto = AutoModelForMaskedLM if is_encoder else AutoModelForCausalLM
+    model, info = auto.from_pretrained(folder, output_loading_info=True, torch_dtype=torch.float32)
     model.eval()
     expected = load_file(os.path.join(folder, "expected.safetensors"))
     tokens = expected["tokens"].long()
     with torch.no_grad():
         logits = model(tokens).logits
-        generated = model.generate(tokens[:1], attention_mask=torch.ones_like(tokens[:1]), max_new_tokens=5,
-                                   do_sample=False, pad_token_id=0, eos_token_id=None)
+        generated = tokens[:1] if is_encoder else model.generate(
+            tokens[:1], attention_mask=torch.ones_like(tokens[:1]), max_new_tokens=5, do_sample=False, pad_token_id=0,
+            eos_token_id=None)
     error = (logits - expected["logits"]).abs().max() / logits.abs().max()
     return {"folder": folder, "error": error.item(), "missing": sorted(info["missing_keys"]),
             "unexpected": sorted(info["unexpected_keys"]), "generated": generated[0, tokens.shape[1]:].tolist()}

@@ -14,7 +14,8 @@ writes it, and golden.safetensors with
                              gradients clipped to a global norm of 1
     packed.*                 three documents packed in one row; logits are those of each document alone
     padded.*                 the same documents as a right-padded batch; logits from the reference's attention mask
-    decode.*                 greedy continuation with the reference's cache, and the logits of each step
+    nsp.*                    a pair of texts and the logits of the next-sentence head, where there is one
+    decode.*                 decoders: greedy continuation with the reference's cache, and the logits of each step
 """
 
 import json
@@ -26,7 +27,7 @@ import torch
 import transformers
 from safetensors import __version__ as safetensors_version
 from safetensors.torch import save_file
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
+from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VOCAB, B, T = 61, 3, 13
@@ -52,6 +53,16 @@ CASES = {
 }
 
 
+# pad_token_id: the reference takes no gradient for a token's vector that is looked up as padding; here ids are any tokens.
+BERT = dict(vocab_size=VOCAB, pad_token_id=None, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96,
+            max_position_embeddings=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+ENCODERS = {
+    "bert": (BertForMaskedLM, BertConfig(**BERT)),
+    "bert-variant": (BertForPreTraining, BertConfig(**BERT | dict(
+        intermediate_size=40, hidden_act="gelu_new", layer_norm_eps=1e-3, type_vocab_size=3))),
+}
+
+
 def build(model_class, config, seed):
     torch.manual_seed(seed)
     model = model_class(config).eval()
@@ -66,7 +77,8 @@ def build(model_class, config, seed):
 
 def run(model, implementation, tokens, **more):
     model.set_attn_implementation(implementation)
-    return model(tokens, **more).logits
+    result = model(tokens, **more)
+    return result.prediction_logits if "prediction_logits" in result else result.logits
 
 
 def mean_loss(model, tokens, targets):
@@ -74,7 +86,7 @@ def mean_loss(model, tokens, targets):
     return torch.nn.functional.cross_entropy(logits.reshape(-1, VOCAB), targets.reshape(-1), ignore_index=-100)
 
 
-def golden(model):
+def golden(model, is_decoder=True):
     out = {}
     ids = torch.randint(0, VOCAB, (B, T + 1))
     mask = (torch.rand(B, T) > 0.2).to(torch.int32)
@@ -104,22 +116,28 @@ def golden(model):
     # Greedy decoding with the reference's cache.
     tokens, cache, steps, chosen = ids[:2, :6], None, [], []
     with torch.no_grad():
-        for _ in range(8):
+        for _ in range(8 if is_decoder else 0):
             result = model(tokens, past_key_values=cache, use_cache=True)
             cache = result.past_key_values
             steps.append(result.logits[:, -1])
             tokens = steps[-1].argmax(-1, keepdim=True)
             chosen.append(tokens)
-    out["decode.prompt"] = ids[:2, :6].to(torch.int32)
-    out["decode.tokens"] = torch.cat(chosen, dim=1).to(torch.int32)
-    out["decode.logits"] = torch.stack(steps, dim=1)
+    if is_decoder:
+        out["decode.prompt"] = ids[:2, :6].to(torch.int32)
+        out["decode.tokens"] = torch.cat(chosen, dim=1).to(torch.int32)
+        out["decode.logits"] = torch.stack(steps, dim=1)
+    if isinstance(model, BertForPreTraining):
+        types = (torch.arange(T)[None] >= torch.tensor([[4], [9], [12]])).to(torch.int64)
+        out["nsp.tokens"], out["nsp.tokenTypes"] = inputs.to(torch.int32), types.to(torch.int32)
+        with torch.no_grad():
+            out["nsp.logits"] = model(inputs, token_type_ids=types).seq_relationship_logits
 
     loss = mean_loss(model, inputs, targets)
     model.zero_grad()
     loss.backward()
     out["loss"] = loss.detach()
     for name, p in model.named_parameters():
-        out[f"grad.{name}"] = p.grad.clone()
+        out[f"grad.{name}"] = torch.zeros_like(p) if p.grad is None else p.grad.clone()
 
     # Last, because it changes the weights.
     named = list(model.named_parameters())
@@ -183,6 +201,12 @@ def main():
         with torch.no_grad():
             logits = run(model.float(), "eager", tokens)
         save_tensors({"tokens": tokens.to(torch.int32), "logits.eager": logits}, os.path.join(path, "golden.safetensors"))
+
+    for seed, (name, (model_class, config)) in enumerate(ENCODERS.items(), start=20):
+        model = build(model_class, config, seed)
+        path = folder(name)
+        save(model, path)
+        save_tensors(golden(model, is_decoder=False), os.path.join(path, "golden.safetensors"))
 
     # Every element type, an empty tensor and a scalar, in the library's own order.
     save_file({

@@ -69,6 +69,7 @@ type Inputs = {
   positions?: Tensor;
   start?: Tensor;
   lastIndex?: Tensor;
+  rows?: Tensor;
   cache?: Cache;
 };
 
@@ -90,6 +91,7 @@ function rows(x: NdArray, width: number, from: number, to: number): Float32Array
 }
 
 for (const family of modelFamilies()) {
+  const isEncoder = family.kind === "encoder";
   for (const { name, config } of variants(family)) {
     suite(`contract of ${name}`, () => {
       test("config.json round trip", () => {
@@ -214,7 +216,38 @@ for (const family of modelFamilies()) {
           }
         });
 
-        test(`${backendName}: a token sees nothing after it`, { skip }, async () => {
+        const onlyDecoders = skip === false && isEncoder ? "an encoder sees both sides and does not decode" : skip;
+        const onlyEncoders = skip === false && !isEncoder ? "a decoder" : skip;
+
+        test(`${backendName}: a token sees what is before and after it`, { skip: onlyEncoders }, async () => {
+          const { run, tokens } = setUp();
+          const { logits } = await run({ tokens });
+          for (const at of [0, T - 1]) {
+            const changed = tokens.data.map((id, i) => (i % T === at ? (id + 1) % V : id)) as Int32Array;
+            const other = await run({ tokens: NdArray.int32([B, T], changed) });
+            for (let i = 0; i < B * T; i++) {
+              assert.notDeepEqual(rows(other.logits, V, i, i + 1), rows(logits, V, i, i + 1), `token ${i}`);
+            }
+          }
+        });
+
+        test(`${backendName}: the logits of some tokens are those of all`, { skip: onlyEncoders }, async () => {
+          const { run, tokens } = setUp();
+          const { logits } = await run({ tokens });
+          const picked = [
+            [4, 0],
+            [10, 10],
+            [1, 7],
+          ];
+          const some = await run({ tokens, rows: NdArray.int32([B, 2], picked.flat()) });
+          assert.deepEqual(some.logits.shape, [B, 2, V]);
+          picked.flat().forEach((t, i) => {
+            const at = Math.floor(i / 2) * T + t;
+            assert.deepEqual(rows(some.logits, V, i, i + 1), rows(logits, V, at, at + 1));
+          });
+        });
+
+        test(`${backendName}: a token sees nothing after it`, { skip: onlyDecoders }, async () => {
           const { run, tokens } = setUp();
           const changed = NdArray.int32(
             [B, T],
@@ -233,7 +266,10 @@ for (const family of modelFamilies()) {
           const { logits } = await run({ tokens });
           const padded = new Int32Array(B * (T + 5));
           for (let b = 0; b < B; b++) padded.set(tokens.data.slice(b * T, (b + 1) * T), b * (T + 5));
-          const wide = await run({ tokens: NdArray.int32([B, T + 5], padded) });
+          // A decoder does not see what follows; an encoder is told where the text ends.
+          const isText = Int32Array.from(padded, (_, i) => Number(i % (T + 5) < T));
+          const segments = isEncoder ? { segments: NdArray.int32([B, T + 5], isText) } : {};
+          const wide = await run({ tokens: NdArray.int32([B, T + 5], padded), ...segments });
           for (let b = 0; b < B; b++) {
             const [wideRows, narrowRows] = [
               rows(wide.logits, V, b * (T + 5), b * (T + 5) + T),
@@ -268,7 +304,7 @@ for (const family of modelFamilies()) {
         });
 
         test(`${backendName}: decoding by the cache equals the full pass, rows of unequal length`, {
-          skip,
+          skip: onlyDecoders,
         }, async () => {
           const { model, run, tokens } = setUp();
           const full = await run({ tokens });

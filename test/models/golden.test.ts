@@ -5,14 +5,18 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { type Backend, jit, NdArray, type Tensor, unflatten, valueAndGrad } from "../../src/engine/index.ts";
-import { type Model, paramsTree } from "../../src/models/index.ts";
+import { type BertConfig, bertNextSentence, type Model, paramsTree } from "../../src/models/index.ts";
 import { adamwLosses, backends, decodeGreedily, loadGolden, logitsOf, meanLoss, relativeError } from "./support.ts";
 
-const cases = ["gpt2", "gpt2-variant", "llama", "llama-gqa", "llama3"];
+const cases = ["gpt2", "gpt2-variant", "llama", "llama-gqa", "llama3", "bert", "bert-variant"];
 
 interface Golden {
   readonly model: Model;
   readonly value: (name: string) => NdArray;
+}
+
+function largest({ data }: NdArray): number {
+  return (data as Float32Array).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
 }
 
 /** Inputs and targets as the reference had them. */
@@ -63,7 +67,13 @@ for (const { name: backendName, backend, skip } of backends) {
         assert.ok(relativeError(value, golden.value("loss")) <= 1e-5, `loss ${value.item()}`);
         assert.equal(Object.keys(grads).length, params.size);
         for (const [parameter, gradient] of Object.entries(grads)) {
-          const error = relativeError(gradient, golden.value(`grad.${parameter}`));
+          const expected = golden.value(`grad.${parameter}`);
+          if (largest(expected) < 1e-7) {
+            // Zero but for rounding: a bias of the keys shifts all scores alike, other heads have no part in the loss.
+            assert.ok(largest(gradient) < 1e-6, `${parameter}: ${largest(gradient)}`);
+            continue;
+          }
+          const error = relativeError(gradient, expected);
           assert.ok(error <= 1e-4, `${parameter}: ${error}`);
         }
       });
@@ -90,8 +100,13 @@ for (const { name: backendName, backend, skip } of backends) {
       test(`${name}: padded batch`, async () => {
         const { model, value } = await load();
         const tokens = value("padded.tokens");
-        const logits = await logitsOf(model, { tokens }, on);
-        const [B, T, V] = logits.shape as [number, number, number];
+        const [B, T] = tokens.shape as [number, number];
+        const lengths = value("padded.lengths").data;
+        // What comes after a text is nothing to a decoder; an encoder is told by segments where it ends.
+        const isText = Int32Array.from({ length: B * T }, (_, i) => Number(i % T < (lengths[Math.floor(i / T)] as number)));
+        const segments = model.family.kind === "encoder" ? { segments: NdArray.int32([B, T], isText) } : {};
+        const logits = await logitsOf(model, { tokens, ...segments }, on);
+        const V = logits.shape[2] as number;
         const kept = (logits.data as Float32Array).map((x, i) => {
           const [b, t] = [Math.floor(i / (T * V)), Math.floor(i / V) % T];
           return t < (value("padded.lengths").data[b] as number) ? x : 0;
@@ -100,8 +115,9 @@ for (const { name: backendName, backend, skip } of backends) {
         assert.ok(error <= 1e-5, `${error}`);
       });
 
-      test(`${name}: cached greedy decoding`, async () => {
+      test(`${name}: cached greedy decoding`, async (t) => {
         const { model, value } = await load();
+        if (model.family.kind === "encoder") return t.skip("an encoder does not decode");
         const expected = value("decode.tokens");
         const { ids, logits } = await decodeGreedily(model, value("decode.prompt"), expected.shape[1] as number, on);
         assert.deepEqual([...ids], [...expected.data]);
@@ -117,6 +133,20 @@ for (const { name: backendName, backend, skip } of backends) {
         assert.ok(error <= 1e-5, `${error}`);
       });
     }
+  });
+}
+
+for (const { name: backendName, backend, skip } of backends) {
+  test(`bert-variant: next-sentence logits of a pair of texts, ${backendName}`, { skip }, async () => {
+    const { model, value } = await loadGolden("bert-variant");
+    const run = jit(
+      (flat: Record<string, Tensor>, inputs: { tokens: Tensor; tokenTypes: Tensor }) =>
+        bertNextSentence(unflatten(Object.entries(flat)), inputs, model.config as BertConfig),
+      { backend: backend as Backend },
+    );
+    const inputs = { tokens: value("nsp.tokens"), tokenTypes: value("nsp.tokenTypes") };
+    const error = relativeError(await run(Object.fromEntries(model.params), inputs), value("nsp.logits"));
+    assert.ok(error <= 1e-5, `${error}`);
   });
 }
 

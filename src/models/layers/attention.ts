@@ -66,6 +66,23 @@ function cached(cache: Cache, name: string): Tensor {
 }
 
 /**
+ * Attention of q, k, v[B,T,H,K] in which every token sees all tokens of its row or, with segments, of its own document ->
+ * [B,T,H,K].
+ */
+export function bidirectionalAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  options: Pick<CausalAttentionOptions, "scale" | "inputs" | "dropout">,
+): Tensor {
+  const { scale, inputs, dropout } = options;
+  if (dropout !== undefined) return droppedAttention(q, k, v, { scale, inputs, dropout, causal: false });
+  const { segments } = inputs;
+  const documents = segments === undefined ? {} : { qSegments: segments, kSegments: segments };
+  return attention(q, k, v, { causal: false, scale, ...documents });
+}
+
+/**
  * The same from simpler ops, with dropout on the attention weights (Vaswani et al. 2017, as PyTorch does it). Keeps
  * [B,H,T,T] in memory: training with `attn_pdrop` above zero costs that.
  */
@@ -73,8 +90,9 @@ export function droppedAttention(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  { scale, inputs, dropout: site }: { scale: number; inputs: ForwardInputs; dropout: DropoutSite },
+  options: { scale: number; inputs: ForwardInputs; dropout: DropoutSite; causal?: boolean },
 ): Tensor {
+  const { scale, inputs, dropout: site } = options;
   const [B, T, H, K] = q.shape as [number, number, number, number];
   const G = k.shape[2] as number;
   const heads = (x: Tensor): Tensor => {
@@ -82,9 +100,11 @@ export function droppedAttention(
     return transpose(reshape(grouped, [B, T, H, K]), [0, 2, 1, 3]);
   };
   const scores = mul(matmul(transpose(q, [0, 2, 1, 3]), heads(k), { transposeB: true }), scale);
-  const causal = lessEqual(iota([1, 1, T, T], { axis: 3 }), iota([1, 1, T, T], { axis: 2 }));
-  const allowed = inputs.segments === undefined ? causal : logicalAnd(causal, sameSegment(inputs.segments));
-  const weights = softmax(select(allowed, scores, -1e30));
+  const masks: Tensor[] = [];
+  if (options.causal !== false) masks.push(lessEqual(iota([1, 1, T, T], { axis: 3 }), iota([1, 1, T, T], { axis: 2 })));
+  if (inputs.segments !== undefined) masks.push(sameSegment(inputs.segments));
+  const allowed = masks.length === 0 ? undefined : masks.reduce(logicalAnd);
+  const weights = softmax(allowed === undefined ? scores : select(allowed, scores, -1e30));
   const mixed = matmul(dropout(weights, site.rate, site.key, { stream: site.stream }), heads(v));
   return transpose(mixed, [0, 2, 1, 3]);
 }

@@ -53,6 +53,13 @@ export function selectLast(hidden: Tensor, lastIndex: Tensor): Tensor {
   return gather(reshape(hidden, [B * T, D]), rows);
 }
 
+/** hidden[B,T,D] -> [B,R,D]: the tokens of each sequence that `rows` (int32[B,R]) names. */
+export function selectRows(hidden: Tensor, rows: Tensor): Tensor {
+  const [B, T, D] = hidden.shape as [number, number, number];
+  const first = mul(iota(rows.shape, { axis: 0, dtype: "int32" }), T);
+  return gather(reshape(hidden, [B * T, D]), add(first, rows));
+}
+
 /**
  * Runs one block of a model, x[B,T,D] -> [B,T,D]. With `remat` in the context only x is kept for the gradient, and what
  * is inside the block is computed again when the backward pass gets there; the bits are the same.

@@ -1,6 +1,6 @@
 export { type ActivationName, activationNames, activations } from "./activation.ts";
-export { type CausalAttentionOptions, causalAttention, type DropoutSite } from "./attention.ts";
-export { checkInputs, checkpointed, DropoutStreams, positionsOf, selectLast } from "./decoder.ts";
+export { bidirectionalAttention, type CausalAttentionOptions, causalAttention, type DropoutSite } from "./attention.ts";
+export { checkInputs, checkpointed, DropoutStreams, positionsOf, selectLast, selectRows } from "./decoder.ts";
 export { embedding } from "./embedding.ts";
 export { float32 } from "./float32.ts";
 export { addBias, conv1d, linear } from "./linear.ts";
