@@ -6,6 +6,7 @@ import {
   type QuantizedFormat,
   type QuantizedLayout,
 } from "../src/engine/index.ts";
+import { WeightWriter } from "../src/engine/quantize/layout.ts";
 import {
   editFamily,
   type GgufTensor,
@@ -52,8 +53,14 @@ function fillRandom(words: Int32Array, seed: number): void {
   }
 }
 
-/** A model of random packed weights, made without ever having full ones. int4 unless said otherwise. */
-export function randomQuantizedLlama(shape: LlamaShape, groupSize: number): Model {
+export interface RandomQuantization {
+  readonly format: QuantizedFormat;
+  readonly groupSize: number;
+  readonly head: boolean;
+}
+
+/** A model of random packed weights, made without ever having full ones; embeddings (and head) bfloat16. */
+export function randomQuantizedLlama(shape: LlamaShape, { format, groupSize, head }: RandomQuantization): Model {
   const config = llamaConfig(shape);
   const layouts = new Map<string, QuantizedLayout>();
   const params = new Map<string, NdArray>();
@@ -61,11 +68,11 @@ export function randomQuantizedLlama(shape: LlamaShape, groupSize: number): Mode
     const seed = params.size + 1;
     if (spec.shape.length < 2) {
       params.set(name, new NdArray("float32", spec.shape, new Float32Array(spec.shape[0] as number).fill(1)));
-    } else if (spec.module === "embedding") {
+    } else if (spec.module === "embedding" || (name === "lm_head.weight" && !head)) {
       params.set(name, randomBfloat16(spec.shape as [number, number], seed));
     } else {
       const [outSize, inSize] = spec.shape as [number, number];
-      const layout = { format: "int4" as QuantizedFormat, groupSize, outSize, inSize };
+      const layout = { format, groupSize, outSize, inSize };
       layouts.set(name, layout);
       params.set(name, randomWords(layout, seed));
     }
@@ -75,13 +82,30 @@ export function randomQuantizedLlama(shape: LlamaShape, groupSize: number): Mode
 }
 
 function randomWords(layout: QuantizedLayout, seed: number): NdArray {
-  const { words: count, panels, panelWords, scaleWords } = packingOf(layout);
-  const words = new Int32Array(allocateBytes(count * 4));
-  fillRandom(words, seed);
-  for (let panel = 0; panel < panels; panel++) {
-    words.fill(scaleBits | (scaleBits << 16), panel * panelWords, panel * panelWords + scaleWords);
+  const { panels, panelWords, scaleWords, groups } = packingOf(layout);
+  const writer = new WeightWriter(layout);
+  fillRandom(writer.words, seed);
+  if (layout.format === "nf4") {
+    writer.scaleBlocks(0.03, new Float32Array(Math.ceil((layout.outSize * groups) / 256)).fill(0.01));
+  } else {
+    for (let panel = 0; panel < panels; panel++) {
+      writer.words.fill(scaleBits | (scaleBits << 16), panel * panelWords, panel * panelWords + scaleWords);
+    }
   }
-  return new NdArray("int32", [count], words);
+  return new NdArray("int32", [writer.words.length], writer.words);
+}
+
+/** The same model with bfloat16 matrices. */
+export function randomLlama(shape: LlamaShape): Model {
+  const config = llamaConfig(shape);
+  const specs = Object.entries(llama.parameters(config));
+  const params = specs.map(([name, spec], i): [string, NdArray] => [
+    name,
+    spec.shape.length < 2
+      ? NdArray.float32(spec.shape, new Float32Array(spec.shape[0] as number).fill(1))
+      : randomBfloat16(spec.shape as [number, number], i + 1),
+  ]);
+  return { family: llama as unknown as ModelFamily, config, params: new Map(params) };
 }
 
 /** Values of about 0.02. */

@@ -38,7 +38,7 @@ async function benchDecode({ quick }: SuiteOptions): Promise<readonly BenchRow[]
       });
       ({ version, error: problem } = answer);
     }
-    const model = randomQuantizedLlama(shape, 32);
+    const model = randomQuantizedLlama(shape, { format: "int4", groupSize: 32, head: true });
     const ids = (length: number): Int32Array => Int32Array.from({ length }, (_, i) => (7 * i) % shape.vocabSize);
     const greedy = { temperature: 0, eosIds: [], addSpecialTokens: false };
     const own = {

@@ -18,8 +18,7 @@ export function nextTokenDistribution(
   options: SamplingOptions,
   seen: Iterable<number> = [],
 ): Distribution {
-  const scores = Float32Array.from(logits);
-  penalise(scores, options.repetitionPenalty ?? 1, seen);
+  const scores = penalised(logits, options.repetitionPenalty ?? 1, seen);
   const best = argmax(scores);
   const temperature = options.temperature ?? 1;
   if (temperature === 0) return { ids: Int32Array.of(best), probabilities: Float64Array.of(1) };
@@ -109,13 +108,15 @@ function sum(values: Float64Array): number {
   return total;
 }
 
-/** Keskar et al. 2019 (CTRL), section 4.1, as transformers applies it to prompt and text alike. */
-function penalise(scores: Float32Array, penalty: number, seen: Iterable<number>): void {
-  if (penalty === 1) return;
+/** Keskar et al. 2019 (CTRL), section 4.1, as transformers applies it to prompt and text alike. Copies only to change. */
+function penalised(logits: Float32Array, penalty: number, seen: Iterable<number>): Float32Array {
+  if (penalty === 1) return logits;
+  const scores = logits.slice();
   for (const id of seen) {
     const score = scores[id];
     if (score !== undefined) scores[id] = score < 0 ? score * penalty : score / penalty;
   }
+  return scores;
 }
 
 function argmax(scores: Float32Array): number {
@@ -175,5 +176,7 @@ function keepAtLeast(tokens: Weighted, fraction: number): Weighted {
 
 function normalise({ ids, weights }: Weighted): Distribution {
   const total = sum(weights);
-  return { ids, probabilities: weights.map((weight) => weight / total) };
+  // In place: vocabularies are long, and nobody else has these weights.
+  for (let i = 0; i < weights.length; i++) weights[i] = (weights[i] as number) / total;
+  return { ids, probabilities: weights };
 }
