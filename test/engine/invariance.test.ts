@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { NativeMissingError } from "../../src/engine/backends/load-native.ts";
+import { rewriteGraph } from "../../src/engine/compile/rewrite.ts";
 import {
   type Backend,
   createBackend,
@@ -14,6 +15,7 @@ import {
   type Tensor,
   unflatten,
 } from "../../src/engine/index.ts";
+import { apply } from "../../src/engine/ir/tensor.ts";
 import { type Cache, initModel, type Model, modelFamily } from "../../src/models/index.ts";
 
 const largestBatch = 32;
@@ -55,14 +57,32 @@ function tokensOf(which: readonly number[], from = 0, to = T): NdArray {
 
 const firstSequences = (count: number): number[] => Array.from({ length: count }, (_, b) => b);
 
+type Precision = "f32" | "bf16";
+
+/** With "bf16" every product and every attention rounds its operands to bfloat16. */
+function withOperands(backend: Backend, precision: Precision): Backend {
+  if (precision === "f32") return backend;
+  return {
+    name: backend.name,
+    compile: (graph) =>
+      backend.compile(
+        rewriteGraph(graph, (node, inputs) =>
+          node.op.name === "matmul" || node.op.name === "attention"
+            ? apply(node.op, [...inputs], { ...node.attrs, operands: "bfloat16" })
+            : undefined,
+        ),
+      ),
+  };
+}
+
 /** A model's forward pass: logits[B,T,V], and the cache where one is given. */
-function forwardOf({ family, config, params }: Model, backend: Backend) {
+function forwardOf({ family, config, params }: Model, backend: Backend, precision: Precision = "f32") {
   const run = jit(
     (params: Record<string, Tensor>, inputs: { tokens: Tensor; start?: Tensor; cache?: Cache }) => {
       const { logits, cache } = family.forward(unflatten(Object.entries(params)), inputs, config);
       return { logits, cache: cache ?? {} };
     },
-    { backend },
+    { backend: withOperands(backend, precision) },
   );
   return (inputs: { tokens: NdArray; start?: NdArray; cache?: Record<string, NdArray> }) =>
     run(Object.fromEntries(params), inputs as never) as Promise<{ logits: NdArray; cache: Record<string, NdArray> }>;
@@ -111,7 +131,7 @@ function relativeError(actual: Float32Array, expected: Float32Array): number {
 }
 
 for (const type of ["gpt2", "llama"]) {
-  for (const precision of ["f32"] as const) {
+  for (const precision of ["f32", "bf16"] as const) {
     suite(`${type}, ${precision}, native`, {
       skip: native === undefined ? "the native engine is not built" : false,
     }, () => {
@@ -126,7 +146,7 @@ for (const type of ["gpt2", "llama"]) {
       };
 
       test("each sequence alone, on one thread and on two", async () => {
-        const forward = forwardOf(model, backend);
+        const forward = forwardOf(model, backend, precision);
         await onThreads(1, async () => {
           for (const b of firstSequences(largestBatch)) alone.push(...(await logitsOf(forward, [b])));
         });
@@ -139,7 +159,7 @@ for (const type of ["gpt2", "llama"]) {
       });
 
       test(`batches of 1 to ${largestBatch}, on one thread and on two, to the bit`, async () => {
-        const forward = forwardOf(model, backend);
+        const forward = forwardOf(model, backend, precision);
         for (let size = 1; size <= largestBatch; size++) {
           for (const threads of [1, 2]) {
             await onThreads(threads, async () => {
@@ -153,7 +173,7 @@ for (const type of ["gpt2", "llama"]) {
       });
 
       test("through a cache, to the bit", async () => {
-        const forward = forwardOf(model, backend);
+        const forward = forwardOf(model, backend, precision);
         for (const [which, prompt] of [
           [[3], 1],
           [[0, 5], 7],
