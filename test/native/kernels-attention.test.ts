@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { bfloat16ToNumber, numberToBfloat16 } from "../../src/engine/ir/convert.ts";
+import type { HostArray } from "../../src/engine/ir/dtype.ts";
 import {
   assertClose,
   type Call,
@@ -18,6 +20,8 @@ interface Case {
   readonly segments?: readonly [q: readonly number[], k: readonly number[]];
   readonly window?: number;
   readonly magnitude?: number;
+  /** q, k and v rounded to bfloat16. */
+  readonly rounded?: boolean;
 }
 
 const f32 = (shape: readonly number[]) => ({ dtype: "float32", shape }) as const;
@@ -73,7 +77,11 @@ const get = (x: Value, b: number, t: number, h: number, k: number): number => {
 /** The definition, in float64: weights of the keys in sight, and from them the result and the gradients. */
 function reference(c: Case, dout: Float32Array) {
   const [B, T, S, H, G, K] = c.sizes;
-  const { q, k, v, floats } = inputsOf(c);
+  const given = inputsOf(c);
+  const { floats } = given;
+  const [q, k, v] = [given.q, given.k, given.v].map((x) =>
+    c.rounded === true ? { ...x, data: wide(bfloat16(x).data) } : x,
+  ) as [Value, Value, Value];
   const scale = floats[0] as number;
   const out = new Float64Array(B * T * H * K);
   const lse = new Float64Array(B * H * T);
@@ -150,6 +158,9 @@ const cases: Record<string, Case> = {
       [1, 0, 0, 2, 1, 1, 0, 3, 2],
     ],
   },
+  "several panels of queries": { sizes: [1, 600, 600, 2, 1, 8], causal: true },
+  "many queries, few keys": { sizes: [1, 1100, 90, 1, 1, 12] },
+  "wide heads": { sizes: [1, 20, 70, 2, 1, 300] },
   "sharp scores": { sizes: [1, 40, 140, 1, 1, 16], magnitude: 60 },
   "no keys": { sizes: [2, 3, 0, 2, 1, 4] },
   "no queries": { sizes: [2, 0, 3, 2, 1, 4] },
@@ -171,6 +182,7 @@ for (const [name, c] of Object.entries(cases)) {
       outputs: [f32([B, T, H, K]), f32([B, S, G, K]), f32([B, S, G, K])],
       ints,
       floats,
+      workspaceBytes: 2 * 16 * B * S * G * K * 4,
     });
     const tolerance = c.magnitude === undefined ? 1e-5 : 1e-4;
     assertClose(dq as Float32Array, expected.dq, tolerance, "dq");
@@ -217,6 +229,115 @@ kernelTest("attention: a token decoded from a cache has the bits of the full pas
         assert.ok(sameBits(decoded as Float32Array, expected), `window ${window}, batch row ${b}, token ${t}`);
       }
     }
+  }
+});
+
+/** Rounds to bfloat16: bits and value. */
+function bfloat16(x: Value): Value {
+  return { ...x, dtype: "bfloat16", data: Uint16Array.from(x.data, (value) => numberToBfloat16(value)) };
+}
+const wide = (data: ArrayLike<number>): Float32Array => Float32Array.from(data, (bits) => bfloat16ToNumber(bits));
+
+kernelTest("attention: groups of a long cache give the bits of the full pass, in both precisions", async (run) => {
+  const [T, S, H, G, K] = [2500, 2500, 2, 1, 16];
+  const floats = [1 / Math.sqrt(K), 0, 0];
+  for (const narrow of [false, true]) {
+    const as = narrow ? bfloat16 : (x: Value): Value => x;
+    const [q, k, v] = [noisy([1, T, H, K], 1, 3), noisy([1, S, G, K], 2, 3), noisy([1, S, G, K], 3)].map(as) as [
+      Value,
+      Value,
+      Value,
+    ];
+    const dtype = narrow ? "bfloat16" : "float32";
+    const [full] = await run({
+      kernel: "attention",
+      inputs: [q, k, v],
+      outputs: [{ dtype, shape: [1, T, H, K] }, f32([1, H, T])],
+      ints: [1, 0, 0, 0, narrow ? 1 : 0, 0, 0, 0],
+      floats,
+    });
+    for (const t of [0, 1023, 1024, 2047, 2048, 2499]) {
+      const row = t * H * K;
+      const [decoded] = await run({
+        kernel: "attention",
+        inputs: [{ dtype, shape: [1, 1, H, K], data: q.data.slice(row, row + H * K) }, k, v, int32([1], [t])],
+        outputs: [{ dtype, shape: [1, 1, H, K] }, f32([1, H, 1])],
+        ints: [1, 1, 0, 0, narrow ? 1 : 0, 0, 0, 0],
+        floats,
+      });
+      const expected = (full as HostArray).slice(row, row + H * K);
+      assert.ok(sameBits(decoded as HostArray, expected), `${dtype}, token ${t}`);
+    }
+  }
+});
+
+kernelTest("attention: a row's bits do not depend on the batch, in both precisions", async (run) => {
+  const [B, T, H, G, K] = [3, 40, 4, 2, 20];
+  for (const dtype of ["float32", "bfloat16"] as const) {
+    const as = dtype === "bfloat16" ? bfloat16 : (x: Value): Value => x;
+    const call = (batch: readonly number[]): Call => {
+      const rows = (x: Value): Value => {
+        const size = x.data.length / B;
+        const data = batch.flatMap((b) => [...x.data.subarray(b * size, (b + 1) * size)]);
+        return as(float32([batch.length, ...x.shape.slice(1)], data));
+      };
+      const inputs = [noisy([B, T, H, K], 1), noisy([B, T, G, K], 2), noisy([B, T, G, K], 3)].map(rows);
+      return {
+        kernel: "attention",
+        inputs,
+        outputs: [{ dtype, shape: [batch.length, T, H, K] }, f32([batch.length, H, T])],
+        ints: [1, 0, 0, 0, dtype === "bfloat16" ? 1 : 0, 0, 0, 0],
+        floats: [0.3, 0, 0],
+      };
+    };
+    const [all] = await run(call([0, 1, 2]));
+    const size = (all as HostArray).length / B;
+    for (const b of [0, 1, 2]) {
+      const [alone] = await run(call([b]));
+      assert.ok(sameBits(alone as HostArray, (all as HostArray).slice(b * size, (b + 1) * size)), `${dtype}, row ${b}`);
+    }
+  }
+});
+
+kernelTest("attention and its gradient: bfloat16 operands over several panels of queries", async (run) => {
+  const [B, T, H, G, K] = [1, 700, 2, 1, 24];
+  const c: Case = { sizes: [B, T, T, H, G, K], causal: true };
+  const { q, k, v, floats } = inputsOf(c);
+  const round = (x: Value): Value => ({ ...x, data: wide(bfloat16(x).data) });
+  const dout = round(noisy([B, T, H, K], 4));
+  const expected = reference({ ...c, rounded: true }, dout.data as Float32Array);
+  const ints = [1, 0, 0, 0, 1, 0, 0, 0];
+  const rows: readonly number[] = [B, T, H, K];
+  for (const dtype of ["float32", "bfloat16"] as const) {
+    const as = dtype === "bfloat16" ? bfloat16 : (x: Value): Value => x;
+    const read = (x: HostArray | undefined): Float32Array =>
+      dtype === "bfloat16" ? wide(x as HostArray) : (x as Float32Array);
+    const operands = [q, k, v].map(as);
+    const [out, lse] = await run({
+      kernel: "attention",
+      inputs: operands,
+      outputs: [{ dtype, shape: rows }, f32([B, H, T])],
+      ints,
+      floats,
+    });
+    assertClose(read(out), expected.out, 1e-2, "out");
+    assertClose(lse as Float32Array, expected.lse, 1e-4, "lse");
+    const saved: Value[] = [
+      { dtype, shape: rows, data: out as HostArray },
+      float32([B, H, T], lse as Float32Array),
+      as(dout),
+    ];
+    const [dq, dk, dv] = await run({
+      kernel: "attention_grad",
+      inputs: [...operands, ...saved],
+      outputs: [rows, k.shape, k.shape].map((shape) => ({ dtype, shape })),
+      ints,
+      floats,
+      workspaceBytes: 2 * 3 * T * G * K * 4,
+    });
+    assertClose(read(dq), expected.dq, 2e-2, "dq");
+    assertClose(read(dk), expected.dk, 2e-2, "dk");
+    assertClose(read(dv), expected.dv, 2e-2, "dv");
   }
 });
 

@@ -22,6 +22,7 @@ export interface Call {
   readonly outputs: readonly { dtype: DType; shape: readonly number[]; inPlace?: number }[];
   readonly ints?: readonly number[];
   readonly floats?: readonly number[];
+  readonly workspaceBytes?: number;
 }
 
 export function float32(shape: readonly number[], data: ArrayLike<number>): Value {
@@ -72,7 +73,7 @@ export async function runKernel(addon: NativeAddon, call: Call): Promise<HostArr
     ints: call.ints ?? [],
     floats: call.floats ?? [],
     workspaceOffset: 0,
-    workspaceBytes: 0,
+    workspaceBytes: call.workspaceBytes ?? 0,
     label: call.kernel,
   };
   const inputs = call.inputs.map((value) => value.data.slice());
@@ -82,7 +83,7 @@ export async function runKernel(addon: NativeAddon, call: Call): Promise<HostArr
       : (inputs[value.inPlace] as HostArray),
   );
   const program = addon.createProgram({
-    arenaBytes: 0,
+    arenaBytes: call.workspaceBytes ?? 0,
     inputs: inputs.map((data) => ({ bytes: data.byteLength })),
     outputs: call.outputs.map((value, i) => ({
       bytes: (outputs[i] as HostArray).byteLength,

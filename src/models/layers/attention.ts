@@ -1,22 +1,4 @@
-import {
-  attention,
-  broadcastTo,
-  cacheUpdate,
-  dropout,
-  equal,
-  expandDims,
-  iota,
-  lessEqual,
-  logicalAnd,
-  matmul,
-  mul,
-  reshape,
-  select,
-  softmax,
-  type Tensor,
-  transpose,
-  zeros,
-} from "../../engine/index.ts";
+import { attention, cacheUpdate, type Tensor, zeros } from "../../engine/index.ts";
 import type { Cache, ForwardInputs } from "../family.ts";
 
 /** Dropout at one rate, drawing from `key` by a stream that no other dropout of the model uses. */
@@ -45,7 +27,7 @@ export interface CausalAttentionOptions {
  */
 export function causalAttention(q: Tensor, k: Tensor, v: Tensor, options: CausalAttentionOptions): Tensor {
   const { scale, inputs, cacheName, newCache } = options;
-  const { cache, start, segments } = inputs;
+  const { cache, start } = inputs;
   if (cache !== undefined) {
     const rows = start ?? zeros([q.shape[0] as number], "int32");
     const keys = cacheUpdate(cached(cache, `${cacheName}.k`), k, rows);
@@ -54,9 +36,7 @@ export function causalAttention(q: Tensor, k: Tensor, v: Tensor, options: Causal
     newCache[`${cacheName}.v`] = values;
     return attention(q, keys, values, { causal: true, scale, start: rows });
   }
-  if (options.dropout !== undefined) return droppedAttention(q, k, v, { ...options, dropout: options.dropout });
-  const documents = segments === undefined ? {} : { qSegments: segments, kSegments: segments };
-  return attention(q, k, v, { causal: true, scale, ...documents });
+  return attention(q, k, v, { causal: true, scale, ...documentsAndDropout(options) });
 }
 
 function cached(cache: Cache, name: string): Tensor {
@@ -75,43 +55,12 @@ export function bidirectionalAttention(
   v: Tensor,
   options: Pick<CausalAttentionOptions, "scale" | "inputs" | "dropout">,
 ): Tensor {
-  const { scale, inputs, dropout } = options;
-  if (dropout !== undefined) return droppedAttention(q, k, v, { scale, inputs, dropout, causal: false });
-  const { segments } = inputs;
-  const documents = segments === undefined ? {} : { qSegments: segments, kSegments: segments };
-  return attention(q, k, v, { causal: false, scale, ...documents });
+  return attention(q, k, v, { causal: false, scale: options.scale, ...documentsAndDropout(options) });
 }
 
-/**
- * The same from simpler ops, with dropout on the attention weights (Vaswani et al. 2017, as PyTorch does it). Keeps
- * [B,H,T,T] in memory: training with `attn_pdrop` above zero costs that.
- */
-export function droppedAttention(
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
-  options: { scale: number; inputs: ForwardInputs; dropout: DropoutSite; causal?: boolean },
-): Tensor {
-  const { scale, inputs, dropout: site } = options;
-  const [B, T, H, K] = q.shape as [number, number, number, number];
-  const G = k.shape[2] as number;
-  const heads = (x: Tensor): Tensor => {
-    const grouped = broadcastTo(reshape(x, [B, T, G, 1, K]), [B, T, G, H / G, K]);
-    return transpose(reshape(grouped, [B, T, H, K]), [0, 2, 1, 3]);
+function documentsAndDropout({ inputs: { segments }, dropout }: Pick<CausalAttentionOptions, "inputs" | "dropout">) {
+  return {
+    ...(segments === undefined ? {} : { qSegments: segments, kSegments: segments }),
+    ...(dropout === undefined ? {} : { dropout }),
   };
-  const scores = mul(matmul(transpose(q, [0, 2, 1, 3]), heads(k), { transposeB: true }), scale);
-  const masks: Tensor[] = [];
-  if (options.causal !== false) masks.push(lessEqual(iota([1, 1, T, T], { axis: 3 }), iota([1, 1, T, T], { axis: 2 })));
-  if (inputs.segments !== undefined) masks.push(sameSegment(inputs.segments));
-  const allowed = masks.length === 0 ? undefined : masks.reduce(logicalAnd);
-  const weights = softmax(allowed === undefined ? scores : select(allowed, scores, -1e30));
-  const mixed = matmul(dropout(weights, site.rate, site.key, { stream: site.stream }), heads(v));
-  return transpose(mixed, [0, 2, 1, 3]);
-}
-
-/** segments[B,T] -> bool[B,1,T,T] */
-function sameSegment(segments: Tensor): Tensor {
-  const [B, T] = segments.shape as [number, number];
-  const column = reshape(segments, [B, 1, T, 1]);
-  return equal(column, expandDims(expandDims(segments, 1), 1));
 }
