@@ -156,6 +156,8 @@ for (const type of ["gpt2", "llama"]) {
           }
         });
         assert.notDeepEqual(alone[0], alone[1]);
+        const [exact] = await logitsOf(forwardOf(model, backend), [0]);
+        assert.equal(relativeError(alone[0] as Float32Array, exact as Float32Array) > 0, precision === "bf16");
       });
 
       test(`batches of 1 to ${largestBatch}, on one thread and on two, to the bit`, async () => {
