@@ -5,7 +5,7 @@ import { add } from "./arithmetic.ts";
 import { toFloat32 } from "./cast.ts";
 import { scalar } from "./source.ts";
 import { broadcastTo } from "./sum.ts";
-import { at, expectDType, expectShape, fail, formatType, oracle } from "./support.ts";
+import { at, expectDType, expectShape, expectSizes, fail, formatType, oracle } from "./support.ts";
 
 // Indices pick or place elements along one axis; all other axes of indices and tensor are equal.
 
@@ -96,7 +96,8 @@ export const scatterAlongAddOp = defineOp({
     expectDType(indices, "int32", "scatterAlong", "indices");
     expectDType(updates, "float32", "scatterAlong", "updates");
     expectShape(updates, indices.shape, "scatterAlong", "updates");
-    return [{ shape: moved(indices.shape, axisOf(attrs), attrs["size"] as number), dtype: "float32" }];
+    const shape = moved(indices.shape, axisOf(attrs), attrs["size"] as number);
+    return [{ shape: expectSizes(shape, "scatterAlong"), dtype: "float32" }];
   },
   evaluate: ([indices, updates], attrs, [type]) => {
     const out = oracle(type as TensorType);

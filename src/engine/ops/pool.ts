@@ -28,6 +28,9 @@ function windowsOf(op: string, x: TensorType, attrs: Attrs): Windows {
   const [kernel, stride, low, high, dilation] = ["kernel", "stride", "low", "high", "dilation"].map((name) =>
     intsOf(attrs[name]),
   ) as [Shape, Shape, Shape, Shape, Shape];
+  if ([kernel, stride, low, high, dilation].some((list) => list.length !== axes)) {
+    fail(op, `${axes} sizes, strides, dilations and paddings`, `${kernel.length} sizes`, "give one per spatial axis");
+  }
   const isBelow = (list: Shape, least: number): boolean => list.some((n) => !Number.isInteger(n) || n < least);
   if (isBelow(kernel, 1) || isBelow(stride, 1) || isBelow(dilation, 1) || isBelow(low, 0) || isBelow(high, 0)) {
     const got = `kernel ${kernel}, stride ${stride}, dilation ${dilation}, padding ${low} and ${high}`;

@@ -4,7 +4,7 @@ import { type Attrs, apply1, type Tensor, type TensorType } from "../ir/tensor.t
 import { foldHostKey, type PhiloxKey, philoxWords } from "../random.ts";
 import { mul, sub } from "./arithmetic.ts";
 import { type TensorLike, toTensor } from "./source.ts";
-import { at, expectDType, expectShape, intsOf, oracle } from "./support.ts";
+import { at, expectDType, expectShape, expectSizes, intsOf, oracle } from "./support.ts";
 import { cos, log, sqrt } from "./unary.ts";
 
 const key: SampleInput = { shape: [2], dtype: "int32", values: [123456789, -987654321] };
@@ -36,7 +36,7 @@ function generator(name: string, kernel: string, dtype: "int32" | "float32", con
     name,
     infer: (inputs, attrs) => {
       checkKey(inputs, name);
-      return [{ shape: intsOf(attrs["shape"]), dtype }];
+      return [{ shape: expectSizes(intsOf(attrs["shape"]), name), dtype }];
     },
     evaluate: ([k], attrs, [type]) => {
       const out = oracle(type as TensorType);

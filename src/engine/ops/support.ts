@@ -62,6 +62,12 @@ export function intsOf(value: AttrValue): readonly number[] {
   return value as readonly number[];
 }
 
+/** A shape given as an option. */
+export function expectSizes(shape: Shape, op: string): Shape {
+  if (shape.some((n) => !Number.isInteger(n) || n < 0)) fail(op, "sizes of 0 or more", `[${shape}]`, "check the shape");
+  return shape;
+}
+
 /** An oracle value of a type, zero-filled unless data is given. */
 export function oracle(type: TensorType, data?: Float64Array): Oracle {
   return { shape: type.shape, dtype: type.dtype, data: data ?? new Float64Array(sizeOf(type.shape)) };
