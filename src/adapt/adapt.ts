@@ -1,4 +1,4 @@
-import type { Model } from "../models/index.ts";
+import { expectDecoder, type Model } from "../models/index.ts";
 import {
   causalLm,
   causalLmData,
@@ -21,6 +21,7 @@ export interface AdaptOptions extends LanguageModelOptions {
  * `train` does, and at options that the method does not have.
  */
 export async function adapt(model: Model, options: AdaptOptions): Promise<TrainedModel> {
+  expectDecoder(model.family, "adapt");
   const { method, adapter = {}, data, heldOut, remat, ...rest } = options;
   const { assemble, result, ...parts } = findAdapter(method).adapt(model, { seed: rest.seed, ...adapter });
   const { parameters, ...trained } = await train({

@@ -39,6 +39,30 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
+test("pretrain --arch bert: masked tokens, with a tokenizer that has a mask token", () => {
+  const tokenizer = join(folder, "tokenizer");
+  const special = ["--special-token", "[SEP]", "--special-token", "[MASK]"];
+  const train = ["tokenizer", "train", "--data", data, "--vocab-size", "270", ...special, "--out", tokenizer];
+  const made = plinth(train);
+  assert.equal(made.status, 0, made.stderr);
+  const run = (tokens: string, out: string, ...more: string[]) =>
+    plinth([
+      ...["pretrain", "--arch", "bert", "--data", data, "--tokenizer", tokens, ...tiny, "--steps", "40", "--json"],
+      ...["--out", join(folder, out), ...more],
+    ]);
+  const trained = run(tokenizer, "bert", "--whole-words");
+  assert.equal(trained.status, 0, trained.stderr);
+  const { loss, heldOut } = JSON.parse(trained.stdout);
+  assert.ok(loss < Math.log(270) && heldOut.bitsPerByte > 0, trained.stdout);
+  const refused = run("characters", "none");
+  assert.equal(refused.status, 1);
+  assert.match(refused.stderr, /masked-lm: the tokenizer has no mask token .*Fix: /s);
+  const causal = run(tokenizer, "none", "--objective", "clm");
+  assert.match(causal.stderr, /objective clm: bert is an encoder/);
+  const text = plinth(["generate", join(folder, "bert"), "--prompt", "the"]);
+  assert.match(text.stderr, /generate: bert is an encoder, which does not predict the next token/);
+});
+
 test("pretrain and adapt: one JSON document each, folders that open, resuming what is done changes nothing", async () => {
   const model = join(folder, "model");
   const trained = plinth(pretrain("model", "--steps", "30", "--checkpoint-every", "10", "--json"));

@@ -3,6 +3,7 @@ import { PlinthError } from "../../base/index.ts";
 import {
   type Dataset,
   heldOutBatches,
+  type JsonValue,
   openDataset,
   packedBatches,
   Tokenizer,
@@ -10,7 +11,7 @@ import {
   trainCharTokenizer,
 } from "../../data/index.ts";
 import { initModel, type Model, modelFamilies, modelFamily } from "../../models/index.ts";
-import { pretrain } from "../../train/index.ts";
+import { type ObjectiveName, objectiveNames, pretrain } from "../../train/index.ts";
 import type { Command, CommandArgs, CommandIo, OptionSpec } from "../command.ts";
 import { openModel } from "../open-model.ts";
 import { withRecipe } from "../recipe.ts";
@@ -46,6 +47,12 @@ const options: Readonly<Record<string, OptionSpec>> = {
     default: "packed",
     summary: "whole documents side by side that do not see each other, or random windows of one long text",
   },
+  objective: {
+    type: "string",
+    choices: objectiveNames,
+    summary: "clm: predict the next token (decoders); mlm: predict masked tokens (encoders); default as the model is",
+  },
+  "whole-words": { type: "boolean", summary: "objective mlm: mask whole words" },
   ...trainingOptions,
 };
 
@@ -89,18 +96,34 @@ export const command: Command = {
     const data = packedBatches(documents.train, { batchSize, context, seed, mode });
     const cut = data.reports.reduce((sum, report) => sum + report.splitDocuments, 0);
     if (cut > 0) io.note(`${cut} documents are longer than the context of ${context} tokens and are read in pieces`);
+    const objective = args.string("objective") as ObjectiveName | undefined;
+    const wholeWords = args.boolean("whole-words");
     const result = await pretrain(model, {
       ...training,
       data,
+      objective,
+      wholeWords,
       ...(documents.heldOut.count === 0
         ? {}
         : { heldOut: heldOutBatches(documents.heldOut, { batchSize, context, mode, maxBatches }) }),
-      config: { ...modelConfig, context, batching: mode, tokenizer: tokenizer.hash, ...config },
+      config: {
+        ...modelConfig,
+        context,
+        batching: mode,
+        tokenizer: tokenizer.hash,
+        ...objectiveConfig(objective, wholeWords),
+        ...config,
+      },
       dataHash: dataset.hash,
     });
     reportTraining(io, training.out, result);
   },
 };
+
+/** Only what was asked for, so that runs from before these flags still resume. */
+function objectiveConfig(objective: ObjectiveName | undefined, wholeWords: boolean): Record<string, JsonValue> {
+  return { ...(objective === undefined ? {} : { objective }), ...(wholeWords ? { wholeWords } : {}) };
+}
 
 /** The model that training starts from, with its tokenizer, and the plain values that describe it. */
 async function openOrCreate(args: CommandArgs, dataset: Dataset, seed: number) {
