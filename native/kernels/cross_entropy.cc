@@ -7,6 +7,7 @@
 
 #include "../kernel.h"
 #include "../simd_math.h"
+#include "element.h"
 #include "runs.h"
 
 namespace plinth {
@@ -70,20 +71,19 @@ void crossEntropy(const KernelArgs& args) {
 }
 
 // dlogits = dloss (softmax - onehot); 0 where ignored.
-void crossEntropyGrad(const KernelArgs& args) {
-  require(args.nIn == 4 && args.nOut == 1 && args.nInts >= 1,
-          "cross_entropy_grad: expected logits, targets, lse, dloss and [ignoreIndex]");
+template <typename D>
+void crossEntropyGradTo(const KernelArgs& args) {
   const Tensor& logits = args.in[0];
   const int64_t rows = args.in[1].size(), width = logits.last(0);
   const int32_t* targets = args.in[1].as<int32_t>();
   const int64_t firstRow = args.nInts > 1 ? args.ints[1] : 0;
   const float *lse = args.in[2].as<float>(), *dloss = args.in[3].as<float>();
-  float* dlogits = args.out[0].as<float>();
+  D* dlogits = args.out[0].as<D>();
   args.pool.parallelRange(rows, rowsPerTask(width), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
-      float* to = dlogits + r * width;
+      D* to = dlogits + r * width;
       if (targets[r] == args.ints[0]) {
-        std::fill_n(to, width, 0.0f);
+        std::fill_n(to, width, convert<D>(0.0f));
         continue;
       }
       checkTarget(firstRow + r, targets[r], width);
@@ -92,13 +92,21 @@ void crossEntropyGrad(const KernelArgs& args) {
       const float atTarget = row[targets[r]];
       const F32 shift = splat(lse[r]), scale = splat(dloss[r]);
       int64_t i = 0;
-      for (; i + kLanes <= width; i += kLanes) store(to + i, scale * simd::exp(load(row + i) - shift));
+      for (; i + kLanes <= width; i += kLanes) storeVector(to + i, scale * simd::exp(load(row + i) - shift));
       const int rest = static_cast<int>(width - i);
-      if (rest > 0) storePartial(to + i, scale * simd::exp(loadPartial(row + i, rest) - shift), rest);
+      if (rest > 0) storeVectorUpTo(to + i, scale * simd::exp(loadPartial(row + i, rest) - shift), rest);
       // exp(x) - 1 at the target keeps its accuracy where the model is sure.
-      to[targets[r]] = dloss[r] * std::expm1(atTarget - lse[r]);
+      to[targets[r]] = convert<D>(dloss[r] * std::expm1(atTarget - lse[r]));
     }
   });
+}
+
+void crossEntropyGrad(const KernelArgs& args) {
+  require(args.nIn == 4 && args.nOut == 1 && args.nInts >= 1,
+          "cross_entropy_grad: expected logits, targets, lse, dloss and [ignoreIndex]");
+  require(args.in[0].dtype == DType::Float32 && args.in[1].dtype == DType::Int32, "cross_entropy_grad: expected float32 logits, int32 targets");
+  withFloat(args.out[0].dtype, "cross_entropy_grad: expected float dlogits",
+            [&](auto type) { crossEntropyGradTo<decltype(type)>(args); });
 }
 
 PLINTH_KERNEL("cross_entropy", crossEntropy);

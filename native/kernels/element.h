@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
 #include <type_traits>
 
 #include "simd.h"
@@ -73,6 +74,30 @@ simd::F32 loadVectorUpTo(const T* p, int64_t n) {
     T lanes[simd::kLanes] = {};
     std::copy(p, p + n, lanes);
     return loadVector(lanes);
+  }
+}
+
+// Writes the first n lanes, rounded to T.
+template <typename T>
+void storeVectorUpTo(T* p, simd::F32 x, int64_t n) {
+  if (n >= simd::kLanes) return storeVector(p, x);
+  if constexpr (std::is_same_v<T, float>) {
+    simd::storePartial(p, x, static_cast<int>(n));
+  } else {
+    T lanes[simd::kLanes];
+    storeVector(lanes, x);
+    std::copy(lanes, lanes + n, p);
+  }
+}
+
+// Calls fn(T{}) with the C++ type of a float `dtype`; `what` opens the message where it is none.
+template <typename F>
+void withFloat(DType dtype, const char* what, F&& fn) {
+  switch (dtype) {
+    case DType::Float32: return fn(float{});
+    case DType::BFloat16: return fn(BFloat16{});
+    case DType::Float16: return fn(Float16{});
+    default: throw std::runtime_error(what);
   }
 }
 

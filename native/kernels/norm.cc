@@ -4,6 +4,7 @@
 #include <string>
 
 #include "../kernel.h"
+#include "element.h"
 #include "runs.h"
 
 namespace plinth {
@@ -29,6 +30,7 @@ inline F32 keep(F32 x, int lanes) {
   return lanes == kLanes ? x : select(greater(splatInt(lanes), iota()), x, zero());
 }
 
+// All float32, but y may be narrow: it is rounded as it is stored.
 void checkFloat(const char* kernel, const KernelArgs& args, int nIn, int nOut) {
   require(args.nIn == nIn && args.nOut == nOut, std::string(kernel) + ": wrong number of operands");
   for (int i = 0; i < nIn; i++) {
@@ -36,11 +38,12 @@ void checkFloat(const char* kernel, const KernelArgs& args, int nIn, int nOut) {
   }
 }
 
-void layerNorm(const KernelArgs& args) {
-  checkFloat("layer_norm", args, 3, 3);
+template <typename Y>
+void layerNormTo(const KernelArgs& args) {
   const int64_t width = args.in[0].last(0), rows = args.out[1].size();
   const float *x = args.in[0].as<float>(), *weight = args.in[1].as<float>(), *bias = args.in[2].as<float>();
-  float *y = args.out[0].as<float>(), *means = args.out[1].as<float>(), *rstds = args.out[2].as<float>();
+  Y* y = args.out[0].as<Y>();
+  float *means = args.out[1].as<float>(), *rstds = args.out[2].as<float>();
   const float eps = static_cast<float>(args.floats[0]);
   const float scale = 1.0f / static_cast<float>(width);
   args.pool.parallelRange(rows, std::max<int64_t>(1, 16384 / std::max<int64_t>(width, 1)), [&](int64_t begin, int64_t end) {
@@ -56,20 +59,26 @@ void layerNorm(const KernelArgs& args) {
       means[r] = mean;
       rstds[r] = rstd;
       const F32 s = splat(rstd);
-      float* to = y + r * width;
+      Y* to = y + r * width;
       eachVector(width, [&](int64_t i, int lanes) {
         const F32 normal = (loadUpTo(row + i, lanes) - m) * s;
-        storeUpTo(to + i, fma(normal, loadUpTo(weight + i, lanes), loadUpTo(bias + i, lanes)), lanes);
+        storeVectorUpTo(to + i, fma(normal, loadUpTo(weight + i, lanes), loadUpTo(bias + i, lanes)), lanes);
       });
     }
   });
 }
 
-void rmsNorm(const KernelArgs& args) {
-  checkFloat("rms_norm", args, 2, 2);
+void layerNorm(const KernelArgs& args) {
+  checkFloat("layer_norm", args, 3, 3);
+  withFloat(args.out[0].dtype, "layer_norm: expected a float y", [&](auto type) { layerNormTo<decltype(type)>(args); });
+}
+
+template <typename Y>
+void rmsNormTo(const KernelArgs& args) {
   const int64_t width = args.in[0].last(0), rows = args.out[1].size();
   const float *x = args.in[0].as<float>(), *weight = args.in[1].as<float>();
-  float *y = args.out[0].as<float>(), *rstds = args.out[1].as<float>();
+  Y* y = args.out[0].as<Y>();
+  float* rstds = args.out[1].as<float>();
   const float eps = static_cast<float>(args.floats[0]);
   const float scale = 1.0f / static_cast<float>(width);
   args.pool.parallelRange(rows, std::max<int64_t>(1, 16384 / std::max<int64_t>(width, 1)), [&](int64_t begin, int64_t end) {
@@ -82,12 +91,17 @@ void rmsNorm(const KernelArgs& args) {
       const float rstd = 1.0f / std::sqrt(square * scale + eps);
       rstds[r] = rstd;
       const F32 s = splat(rstd);
-      float* to = y + r * width;
+      Y* to = y + r * width;
       eachVector(width, [&](int64_t i, int lanes) {
-        storeUpTo(to + i, loadUpTo(row + i, lanes) * s * loadUpTo(weight + i, lanes), lanes);
+        storeVectorUpTo(to + i, loadUpTo(row + i, lanes) * s * loadUpTo(weight + i, lanes), lanes);
       });
     }
   });
+}
+
+void rmsNorm(const KernelArgs& args) {
+  checkFloat("rms_norm", args, 2, 2);
+  withFloat(args.out[0].dtype, "rms_norm: expected a float y", [&](auto type) { rmsNormTo<decltype(type)>(args); });
 }
 
 // Joins the chunks' partial sums [chunks][sums][width] in order, in double, to `out[sum]`.

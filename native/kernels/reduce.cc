@@ -2,9 +2,11 @@
 // a reduced one (rows) or a kept one (columns, as for bias gradients).
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "../kernel.h"
+#include "element.h"
 #include "runs.h"
 
 namespace plinth {
@@ -39,9 +41,11 @@ struct Walk {
   }
 };
 
+// Elements are T, joined as float32.
+template <typename T>
 struct Problem {
   bool isMax;
-  const float* x;
+  const T* x;
   float* out;
   Axis inner{1, 1, 0};
   Walk kept, reduced;  // without the inner axis
@@ -53,24 +57,31 @@ float join(bool isMax, float a, float b) {
 }
 
 // Inner axis reduced: one output per kept index; each run of the inner axis in chunks, summed up in double.
-void reduceRows(const Problem& p, ThreadPool& pool) {
+template <typename T>
+void reduceRows(const Problem<T>& p, ThreadPool& pool) {
   const int64_t outputs = p.kept.size(), runs = p.reduced.size();
   const int64_t perOutput = std::max<int64_t>(1, runs * p.inner.size);
   const int64_t chunks = (p.inner.size + kRunChunk - 1) / kRunChunk;
   const int64_t parts = runs * chunks;
-  const auto part = [&](const float* x, int64_t index) {
+  const auto part = [&](const T* x, int64_t index) {
     const int64_t begin = index % chunks * kRunChunk;
     const int64_t n = std::min(kRunChunk, p.inner.size - begin);
-    const float* from = x + p.reduced.at(index / chunks).stride + begin * p.inner.stride;
+    const T* from = x + p.reduced.at(index / chunks).stride + begin * p.inner.stride;
     if (p.inner.stride == 1) {
-      if (p.isMax) return maxRun(from, n);
-      double total = 0;
-      for (int64_t i = 0; i < n; i += 1024) total += sumRun(from + i, std::min<int64_t>(1024, n - i));
-      return static_cast<float>(total);
+      if constexpr (std::is_same_v<T, float>) {
+        if (p.isMax) return maxRun(from, n);
+      }
+      if (!p.isMax) {
+        double total = 0;
+        for (int64_t i = 0; i < n; i += 1024) {
+          total += sumRunOf(std::min<int64_t>(1024, n - i), [&](int64_t k, int lanes) { return loadVectorUpTo(from + i + k, lanes); });
+        }
+        return static_cast<float>(total);
+      }
     }
-    double total = p.isMax ? from[0] : 0.0;
+    double total = p.isMax ? toFloat(from[0]) : 0.0;
     for (int64_t i = 0; i < n; i++) {
-      const float v = from[i * p.inner.stride];
+      const float v = toFloat(from[i * p.inner.stride]);
       total = p.isMax ? join(true, static_cast<float>(total), v) : total + v;
     }
     return static_cast<float>(total);
@@ -103,28 +114,33 @@ void reduceRows(const Problem& p, ThreadPool& pool) {
 }
 
 // acc[i] = join(acc[i], x[i])
-void joinRow(bool isMax, float* acc, const float* x, int64_t n) {
+template <typename T>
+void joinRow(bool isMax, float* acc, const T* x, int64_t n) {
   using namespace simd;
   for (int64_t i = 0; i < n; i += kLanes) {
     const int lanes = static_cast<int>(std::min<int64_t>(kLanes, n - i));
-    const F32 a = loadUpTo(acc + i, lanes), b = loadUpTo(x + i, lanes);
+    const F32 a = loadUpTo(acc + i, lanes), b = loadVectorUpTo(x + i, lanes);
     storeUpTo(acc + i, isMax ? maxNan(a, b) : a + b, lanes);
   }
 }
 
 // Sums or maxima of `rows` rows starting at walk position `first`, over a block of columns, four rows at a time.
-void columnBlock(const Problem& p, const float* x, int64_t first, int64_t rows, int64_t columns, float* acc) {
+template <typename T>
+void columnBlock(const Problem<T>& p, const T* x, int64_t first, int64_t rows, int64_t columns, float* acc) {
   using namespace simd;
-  const float* row[4];
+  const T* row[4];
   const auto address = [&](int64_t r) { return x + p.reduced.at(first + r).stride; };
-  std::memcpy(acc, address(0), static_cast<size_t>(columns) * 4);
+  for (int64_t i = 0; i < columns; i += kLanes) {
+    const int lanes = static_cast<int>(std::min<int64_t>(kLanes, columns - i));
+    storeUpTo(acc + i, loadVectorUpTo(address(0) + i, lanes), lanes);
+  }
   int64_t r = 1;
   for (; r + 4 <= rows; r += 4) {
     for (int k = 0; k < 4; k++) row[k] = address(r + k);
     for (int64_t i = 0; i < columns; i += kLanes) {
       const int lanes = static_cast<int>(std::min<int64_t>(kLanes, columns - i));
-      const F32 a = loadUpTo(row[0] + i, lanes), b = loadUpTo(row[1] + i, lanes);
-      const F32 c = loadUpTo(row[2] + i, lanes), d = loadUpTo(row[3] + i, lanes);
+      const F32 a = loadVectorUpTo(row[0] + i, lanes), b = loadVectorUpTo(row[1] + i, lanes);
+      const F32 c = loadVectorUpTo(row[2] + i, lanes), d = loadVectorUpTo(row[3] + i, lanes);
       const F32 t = loadUpTo(acc + i, lanes);
       storeUpTo(acc + i, p.isMax ? maxNan(t, maxNan(maxNan(a, b), maxNan(c, d))) : t + ((a + b) + (c + d)), lanes);
     }
@@ -133,7 +149,8 @@ void columnBlock(const Problem& p, const float* x, int64_t first, int64_t rows, 
 }
 
 // Inner axis kept: blocks of columns, chunks of rows; the chunks' partials are joined in a fixed tree.
-void reduceColumns(const Problem& p, ThreadPool& pool) {
+template <typename T>
+void reduceColumns(const Problem<T>& p, ThreadPool& pool) {
   const int64_t outer = p.kept.size(), rows = p.reduced.size(), columns = p.inner.size;
   const int64_t chunks = (rows + kRowChunk - 1) / kRowChunk;
   const int64_t blocks = (columns + kColumnBlock - 1) / kColumnBlock;
@@ -143,7 +160,7 @@ void reduceColumns(const Problem& p, ThreadPool& pool) {
     for (int64_t task = begin; task < end; task++) {
       const int64_t block = task % blocks, chunk = task / blocks % chunks, o = task / blocks / chunks;
       const int64_t column = block * kColumnBlock, width = std::min(kColumnBlock, columns - column);
-      const float* x = p.x + p.kept.at(o).stride + column;
+      const T* x = p.x + p.kept.at(o).stride + column;
       const int64_t first = chunk * kRowChunk;
       columnBlock(p, x, first, std::min(kRowChunk, rows - first), width, partial + (o * chunks + chunk) * columns + column);
     }
@@ -162,16 +179,15 @@ void reduceColumns(const Problem& p, ThreadPool& pool) {
   });
 }
 
-void reduce(const KernelArgs& args) {
-  require(args.nIn == 1 && args.nOut == 1 && args.nInts >= 1, "reduce: expected one input, one output and [kind, axes...]");
+template <typename T>
+void reduceOf(const KernelArgs& args) {
   const Tensor& x = args.in[0];
-  require(x.dtype == DType::Float32 && args.out[0].dtype == DType::Float32, "reduce: expected float32");
   bool isReduced[kMaxRank] = {};
   for (int i = 1; i < args.nInts; i++) {
     require(args.ints[i] >= 0 && args.ints[i] < x.rank, "reduce: axis out of range");
     isReduced[args.ints[i]] = true;
   }
-  Problem p{args.ints[0] == 1, x.as<float>(), args.out[0].as<float>(), {1, 1, 0}, {}, {}};
+  Problem<T> p{args.ints[0] == 1, x.as<T>(), args.out[0].as<float>(), {1, 1, 0}, {}, {}};
   const int64_t outSize = args.out[0].size();
   if (outSize == 0) return;
   if (x.size() == 0) {
@@ -208,6 +224,12 @@ void reduce(const KernelArgs& args) {
   }
   if (inner >= 0 && !reduced[inner]) reduceColumns(p, args.pool);
   else reduceRows(p, args.pool);
+}
+
+void reduce(const KernelArgs& args) {
+  require(args.nIn == 1 && args.nOut == 1 && args.nInts >= 1, "reduce: expected one input, one output and [kind, axes...]");
+  require(args.out[0].dtype == DType::Float32, "reduce: expected a float32 output");
+  withFloat(args.in[0].dtype, "reduce: expected a float input", [&](auto x) { reduceOf<decltype(x)>(args); });
 }
 
 PLINTH_KERNEL("reduce", reduce);

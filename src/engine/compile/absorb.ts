@@ -10,6 +10,11 @@ import { rewriteGraph } from "./rewrite.ts";
  * result is for lowering only.
  */
 export function absorbIntoKernels(graph: Graph): Graph {
+  const once = absorbNeighbours(graph);
+  return once === graph ? graph : absorbIntoKernels(once);
+}
+
+function absorbNeighbours(graph: Graph): Graph {
   const outlets = findOutlets(graph);
   return rewriteGraph(graph, (node, inputs) => {
     const { lower } = node.op;

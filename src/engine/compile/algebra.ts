@@ -1,3 +1,4 @@
+import { isNarrow } from "../ir/dtype.ts";
 import { type Graph, topologicalOrder } from "../ir/graph.ts";
 import type { NdArray } from "../ir/nd-array.ts";
 import { type Shape, sameShape, sizeOf } from "../ir/shape.ts";
@@ -71,7 +72,11 @@ const rules: Readonly<Record<string, Rule>> = {
   },
   div: (_, [a, b], type) => (uniformValue(b) === 1 ? same(a, type) : undefined),
   neg: (_, [x]) => (x?.node.op.name === "neg" ? x.node.inputs[0] : undefined),
-  cast: (_, [x], type) => same(x, type),
+  cast: (_, [x], type) => {
+    // A narrow float survives being widened.
+    const from = x?.node.op.name === "cast" && x.dtype === "float32" ? x.node.inputs[0] : undefined;
+    return same(x, type) ?? (from !== undefined && isNarrow(from.dtype) ? same(from, type) : undefined);
+  },
   stopGradient: (_, [x]) => x,
   sum: reduceNothing,
   max: reduceNothing,

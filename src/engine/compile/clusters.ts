@@ -2,8 +2,9 @@ import { type Shape, sizeOf } from "../ir/shape.ts";
 import type { Node, Tensor } from "../ir/tensor.ts";
 
 /**
- * Nodes that run as one `fused` kernel over one iteration shape: elementwise ops, and reductions over the trailing
- * axes at their end. A cheap node may be in several groups (computed again rather than stored).
+ * Nodes that run as one kernel over one iteration shape: elementwise ops, and either reductions over the trailing axes
+ * at their end (kernel `fused`) or the product that they start from (its epilogue). A cheap node may be in several groups
+ * (computed again rather than stored).
  */
 export interface FusedGroup {
   readonly kind: "fused";
@@ -14,6 +15,8 @@ export interface FusedGroup {
   readonly shape: Shape;
   /** How many trailing axes the group's reductions fold; 0 without reductions. */
   readonly reducedAxes: number;
+  /** The product whose elements the group goes on with. */
+  readonly head?: Node;
 }
 
 /** What is executed in order: a fused group, or a node on its own (kernels, views, sources). */
@@ -28,6 +31,8 @@ export interface Cluster {
   readonly fusible: boolean;
   readonly shape: Shape;
   reducedAxes: number | undefined;
+  /** The product in it, of which there is at most one. */
+  head: number | undefined;
   /** Mark of the last search that visited this cluster. */
   mark: number;
 }
@@ -53,9 +58,14 @@ export function trailingReduction(node: Node): number | undefined {
   return axes.length > 0 && sorted.every((axis, i) => axis === rank - axes.length + i) ? axes.length : undefined;
 }
 
+/** True for products, whose kernel runs an epilogue of elementwise ops on its result. */
+export function takesEpilogue(node: Node): boolean {
+  return node.op.name === "matmul";
+}
+
 /** True for values that a fused kernel must store before anything in it may read them. */
 export function endsGroup(node: Node): boolean {
-  return node.op.lower.kind !== "elementwise";
+  return node.op.lower.kind !== "elementwise" && !takesEpilogue(node);
 }
 
 /** True for constants of one element, which fused kernels hold in their code. */

@@ -1,6 +1,14 @@
 import { sameShape, sizeOf } from "../ir/shape.ts";
 import type { Node, Tensor } from "../ir/tensor.ts";
-import { type Cluster, endsGroup, isScalarConstant, maxNodes, trailingReduction, type Unit } from "./clusters.ts";
+import {
+  type Cluster,
+  endsGroup,
+  isScalarConstant,
+  maxNodes,
+  takesEpilogue,
+  trailingReduction,
+  type Unit,
+} from "./clusters.ts";
 import { recomputeCheap } from "./recompute.ts";
 import { schedule } from "./schedule.ts";
 
@@ -18,9 +26,10 @@ export function fuse(order: readonly Node[], kept: readonly Tensor[]): Unit[] {
   const index = new Map<Node, number>(order.map((node, i) => [node, i]));
   const clusters = order.map((node, i): Cluster => {
     const axes = trailingReduction(node);
-    const fusible = node.op.lower.kind === "elementwise" || axes !== undefined;
+    const head = takesEpilogue(node) ? i : undefined;
+    const fusible = node.op.lower.kind === "elementwise" || axes !== undefined || head !== undefined;
     const shape = axes === undefined ? (node.outputs[0]?.shape ?? []) : (node.inputs[0] as Tensor).shape;
-    return { members: [i], fusible, shape, reducedAxes: axes, mark: -1 };
+    return { members: [i], fusible, shape, reducedAxes: axes, head, mark: -1 };
   });
   const inputsOf = order.map((node) => node.inputs.map((tensor) => index.get(tensor.node) as number));
   const joiner = new Joiner(order, clusters, inputsOf);
@@ -28,7 +37,7 @@ export function fuse(order: readonly Node[], kept: readonly Tensor[]): Unit[] {
   const readers = new Map<number, number[]>();
 
   order.forEach((node, i) => {
-    if (!(clusters[i] as Cluster).fusible) return;
+    if (!(clusters[i] as Cluster).fusible || takesEpilogue(node)) return;
     const inputs = inputsOf[i] as number[];
     for (const input of inputs) if (i - input <= maxDistance) joiner.tryJoin(i, input);
     const { shape } = clusters[i] as Cluster;
@@ -68,11 +77,15 @@ class Joiner {
     const b = this.#clusters[j] as Cluster;
     if (a === b || !b.fusible || !sameShape(a.shape, b.shape)) return false;
     if (a.reducedAxes !== undefined && b.reducedAxes !== undefined && a.reducedAxes !== b.reducedAxes) return false;
+    if (a.head !== undefined && b.head !== undefined) return false;
+    // An epilogue does not reduce.
+    if ((a.head ?? b.head) !== undefined && (a.reducedAxes ?? b.reducedAxes) !== undefined) return false;
     if (a.members.length + b.members.length > maxNodes) return false;
     if (this.#operands(a, b) > maxOperands || this.#blocked(a, b) || this.#cycle(a, b)) return false;
     for (const member of b.members) this.#clusters[member] = a;
     a.members = [...a.members, ...b.members].sort((x, y) => x - y);
     a.reducedAxes ??= b.reducedAxes;
+    a.head ??= b.head;
     return true;
   }
 
@@ -90,7 +103,7 @@ class Joiner {
     return seen.size;
   }
 
-  /** A reduction's result cannot be read inside the kernel that makes it. */
+  /** A reduction's result cannot be read inside the kernel that makes it, and a product's operands not made there. */
   #blocked(a: Cluster, b: Cluster): boolean {
     for (const [from, to] of [
       [a, b],
@@ -98,7 +111,8 @@ class Joiner {
     ] as const) {
       for (const member of to.members) {
         for (const input of this.#inputsOf[member] as number[]) {
-          if (this.#clusters[input] === from && endsGroup(this.#order[input] as Node)) return true;
+          if (this.#clusters[input] !== from) continue;
+          if (member === to.head || endsGroup(this.#order[input] as Node)) return true;
         }
       }
     }

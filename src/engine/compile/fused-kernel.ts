@@ -2,17 +2,18 @@ import { dtypeBytes, isNarrow } from "../ir/dtype.ts";
 import { rowMajorStrides, sizeOf } from "../ir/shape.ts";
 import type { Node, Tensor } from "../ir/tensor.ts";
 import { type OpcodeName, opcodes } from "../ops/opcodes.ts";
+import { reshapeLayout } from "../ops/reshape.ts";
 import { type FusedGroup, isScalarConstant } from "./clusters.ts";
-import { broadcastView, type Step, type View } from "./lowered.ts";
+import { broadcastView, productShape, rowMajorView, type Step, type View } from "./lowered.ts";
 
 /**
- * Writes the bytecode of a fused group (`native/KERNELS.md`). `viewOf` gives the memory of what the group reads. The step's outputs are
- * new buffers, in the order of `group.stores`.
+ * Writes the bytecode of a fused group (`native/KERNELS.md`). `viewOf` gives the memory of what the group reads, `rowMajor` a copy
+ * where it cannot be walked as it lies. The step's outputs are new buffers, in the order of `group.stores`.
  */
-export function fusedStep(group: FusedGroup, viewOf: (tensor: Tensor) => View): Step {
+export function fusedStep(group: FusedGroup, viewOf: (tensor: Tensor) => View, rowMajor: (view: View) => View): Step {
   const code = new Bytecode(group, viewOf);
   for (const node of group.nodes) code.emit(node);
-  return code.finish();
+  return group.head === undefined ? code.finish() : code.finishEpilogue(group.head, rowMajor);
 }
 
 /** Instructions name values first; registers are given out at the end, when it is known how long each value lives. */
@@ -41,6 +42,12 @@ class Bytecode {
     const output = this.#group.stores.indexOf(node);
     const { lower } = node.op;
     const dtype = node.outputs[0]?.dtype ?? "float32";
+    if (node === this.#group.head) {
+      const value = this.#rounded(node, this.#push("load", [literal(0)]));
+      this.#values.set(node, [value]);
+      if (output >= 0) this.#push("store", [literal(output), register(value)]);
+      return;
+    }
     if (lower.kind === "kernel") {
       const [kind] = lower.ints?.(node) ?? [];
       const value = this.#read(node.inputs[0] as Tensor);
@@ -59,12 +66,16 @@ class Bytecode {
     if (node.op.name === "cast" && dtype === "bool" && node.inputs[0]?.dtype !== "bool") {
       value = this.#push("ne", [register(value), register(this.#constant("const", 0))]);
     }
-    // Registers are wide: a narrow result is rounded for whoever reads it here, as a store does for all others.
-    if (isNarrow(dtype) && this.#readInside.has(node) && !(opcode === "identity" && node.inputs[0]?.dtype === dtype)) {
-      value = this.#push(dtype === "bfloat16" ? "round_bf16" : "round_f16", [register(value)]);
-    }
+    if (opcode !== "identity" || node.inputs[0]?.dtype !== dtype) value = this.#rounded(node, value);
     this.#values.set(node, [value]);
     if (output >= 0) this.#push(dtype === "int32" ? "store_int" : "store", [literal(output), register(value)]);
+  }
+
+  /** Registers are wide: a narrow result is rounded for whoever reads it here, as a store does for all others. */
+  #rounded(node: Node, value: number): number {
+    const dtype = node.outputs[0]?.dtype ?? "float32";
+    if (!isNarrow(dtype) || !this.#readInside.has(node)) return value;
+    return this.#push(dtype === "bfloat16" ? "round_bf16" : "round_f16", [register(value)]);
   }
 
   #push(opcode: OpcodeName, slots: readonly Slot[]): number {
@@ -95,7 +106,9 @@ class Bytecode {
     }
     const view = broadcastView(this.#viewOf(tensor), this.#group.shape);
     this.#inputs.push(view);
-    return this.#push(isInt ? "load_int" : "load", [literal(this.#inputs.length - 1)]);
+    // The product itself is what an epilogue loads as 0.
+    const first = this.#group.head === undefined ? 0 : 1;
+    return this.#push(isInt ? "load_int" : "load", [literal(first + this.#inputs.length - 1)]);
   }
 
   #constant(opcode: "const" | "const_int", number: number): number {
@@ -108,15 +121,32 @@ class Bytecode {
     return value;
   }
 
+  /** The product's kernel with the code as its epilogue, over the product's own shape. */
+  finishEpilogue(head: Node, rowMajor: (view: View) => View): Step {
+    const { lower } = head.op;
+    if (lower.kind !== "kernel") throw new Error(`fused: ${head.op.name} has no kernel.`);
+    const shape = productShape(head);
+    const inputs = this.#inputs.map((view) => {
+      const layout = reshapeLayout(view.shape, view, shape);
+      return layout === undefined ? rowMajorView(rowMajor(view), shape) : { ...view, ...layout, shape };
+    });
+    const { registers, code } = this.#allocate();
+    return {
+      kernel: lower.kernel,
+      inputs: [...head.inputs.map((tensor) => this.#viewOf(tensor)), ...inputs],
+      outputs: this.#group.stores.map((node) => newView(node, shape)),
+      ints: [...(lower.ints?.(head) ?? []), registers, 0, this.#code.length, ...code],
+      floats: this.#floats,
+      workspaceBytes: 0,
+      inPlace: [],
+      label: label(this.#group.nodes),
+    };
+  }
+
   finish(): Step {
     const { stores, shape, reducedAxes, nodes } = this.#group;
     const kept = shape.slice(0, shape.length - reducedAxes);
-    const outputs = stores.map((node): View => {
-      const dtype = node.outputs[0]?.dtype ?? "float32";
-      const own = node.op.lower.kind === "kernel" ? kept : shape;
-      const bytes = sizeOf(own) * dtypeBytes[dtype];
-      return { buffer: { bytes }, dtype, offset: 0, shape: own, strides: rowMajorStrides(own) };
-    });
+    const outputs = stores.map((node) => newView(node, node.op.lower.kind === "kernel" ? kept : shape));
     const { registers, code } = this.#allocate();
     const collapsed = collapse(this.#inputs, shape, reducedAxes);
     return {
@@ -179,6 +209,13 @@ class Bytecode {
     });
     return { registers, code };
   }
+}
+
+/** Memory of its own for a node's result. */
+function newView(node: Node, shape: readonly number[]): View {
+  const dtype = node.outputs[0]?.dtype ?? "float32";
+  const bytes = sizeOf(shape) * dtypeBytes[dtype];
+  return { buffer: { bytes }, dtype, offset: 0, shape, strides: rowMajorStrides(shape) };
 }
 
 interface Slot {

@@ -5,6 +5,7 @@ import type { Graph } from "../ir/graph.ts";
 import { NdArray } from "../ir/nd-array.ts";
 import type { Tensor, TensorType } from "../ir/tensor.ts";
 import type { Tree } from "../tree.ts";
+import { applyPrecision, type Precision } from "./precision.ts";
 import { flattenArguments } from "./signature.ts";
 import { simplify } from "./simplify.ts";
 import { type Trace, trace } from "./trace.ts";
@@ -36,6 +37,8 @@ export interface JitOptions {
   readonly donate?: readonly number[];
   /** Default: the native engine, see `defaultBackend`. */
   readonly backend?: Backend;
+  /** "bf16": products on bfloat16 operands, see `applyPrecision`. Default "f32". */
+  readonly precision?: Precision;
   /** Shown in error messages; default is the function's own name. */
   readonly name?: string;
 }
@@ -88,7 +91,9 @@ export function jit<A extends readonly unknown[], R>(fn: (...args: A) => R, opti
       programs.delete(signature);
     } else {
       const traced = trace(fn, args, { name, donate, isLeaf, leaves });
-      const graph = simplify(traced.graph);
+      const simple = simplify(traced.graph);
+      const precise = applyPrecision(simple, options.precision ?? "f32");
+      const graph = precise === simple ? simple : simplify(precise);
       program = { trace: traced, graph, executable: (options.backend ?? defaultBackend()).compile(graph) };
       compiled++;
       if (programs.size >= maxPrograms) programs.delete(programs.keys().next().value as string);

@@ -7,7 +7,7 @@ import type { Node, Tensor, TensorType } from "../ir/tensor.ts";
 import type { Unit } from "./clusters.ts";
 import { fuse } from "./fuse.ts";
 import { fusedStep } from "./fused-kernel.ts";
-import { type Buffer, isRowMajor, type Lowered, rowMajorView, type Step, type View } from "./lowered.ts";
+import { type Buffer, isRowMajor, type Lowered, productShape, rowMajorView, type Step, type View } from "./lowered.ts";
 
 /**
  * Turns a graph without composite ops into kernel calls. Views (slices, transposes, broadcasts, most reshapes) become
@@ -41,7 +41,11 @@ class GraphLowering {
 
   add(unit: Unit): void {
     if (unit.kind === "fused") {
-      const step = fusedStep(unit, (tensor) => this.#view(tensor));
+      const step = fusedStep(
+        unit,
+        (tensor) => this.#view(tensor),
+        (view) => this.#rowMajor(view, unit.head as Node),
+      );
       this.#steps.push(step);
       unit.stores.forEach((node, i) => {
         this.#views.set(node, [rowMajorView(step.outputs[i] as View, node.outputs[0]?.shape)]);
@@ -130,12 +134,6 @@ class GraphLowering {
     }
     return copy;
   }
-}
-
-/** [..., M, N] of a product a[..., M, K] x b[..., K, N]. */
-export function productShape(node: Node): Shape {
-  const [a, b] = node.inputs as [Tensor, Tensor];
-  return [...a.shape.slice(0, -1), b.shape.at(-1) as number];
 }
 
 /** A step that moves a view to other memory of the same shape. */

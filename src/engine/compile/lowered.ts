@@ -1,5 +1,6 @@
 import type { DType, HostArray } from "../ir/dtype.ts";
 import { rowMajorStrides, type Shape, sizeOf } from "../ir/shape.ts";
+import type { Node, Tensor } from "../ir/tensor.ts";
 
 /** Memory of one value. Several views may look at it; where it lies is decided by the memory plan. */
 export interface Buffer {
@@ -71,4 +72,10 @@ export function broadcastView(view: View, shape: Shape): View {
     i < lead || view.shape[i - lead] === 1 ? 0 : (view.strides[i - lead] as number),
   );
   return { ...view, shape, strides };
+}
+
+/** [..., M, N] of a product a[..., M, K] x b[..., K, N]. */
+export function productShape(node: Node): Shape {
+  const [a, b] = node.inputs as [Tensor, Tensor];
+  return [...a.shape.slice(0, -1), b.shape.at(-1) as number];
 }

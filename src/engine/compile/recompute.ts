@@ -1,7 +1,7 @@
 import { dtypeBytes } from "../ir/dtype.ts";
 import { sameShape, sizeOf } from "../ir/shape.ts";
 import type { Node } from "../ir/tensor.ts";
-import { type Cluster, type Clustered, endsGroup, maxNodes } from "./clusters.ts";
+import { type Cluster, type Clustered, maxNodes, takesEpilogue } from "./clusters.ts";
 
 /** Nodes of one cluster plus what it computes again for itself, by cluster. */
 export type Memberships = ReadonlyMap<Cluster, readonly number[]>;
@@ -26,7 +26,7 @@ export function recomputeCheap({ order, groups, clusters, inputsOf, outputs }: C
   });
   const isCheap = (i: number): boolean => {
     const node = order[i] as Node;
-    if (node.op.lower.kind !== "elementwise" || endsGroup(node)) return false;
+    if (node.op.lower.kind !== "elementwise") return false;
     const opcode = node.op.lower.opcode(
       node.attrs,
       node.inputs.map((tensor) => tensor.type),
@@ -39,7 +39,8 @@ export function recomputeCheap({ order, groups, clusters, inputsOf, outputs }: C
     const size = sizeOf(own.shape);
     const outside = new Set((users[i] as number[]).map((user) => clusters[user] as Cluster));
     outside.delete(own);
-    if (outside.size === 0) return;
+    // Products read their operands from memory.
+    if (outside.size === 0 || users[i]?.some((user) => takesEpilogue(order[user] as Node))) return;
     // A lone sum stays one, for the bits of a sum depend on the kernel that computes it.
     const readable = (group: Cluster): boolean =>
       group.fusible && sameShape(group.shape, own.shape) && group.members.some((j) => isElementwise(order[j] as Node));

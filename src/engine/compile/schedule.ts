@@ -176,7 +176,7 @@ function toUnit(
   }
   const nodes = [...needed].sort((a, b) => a - b).map((i) => order[i] as Node);
   if (nodes.length === 0) return undefined;
-  // A reduction alone needs no bytecode: `reduce` does it.
+  // A reduction or a product alone needs no bytecode.
   if (nodes.length === 1 && nodes[0]?.op.lower.kind !== "elementwise") return { kind: "node", node: nodes[0] as Node };
   return {
     kind: "fused",
@@ -184,6 +184,7 @@ function toUnit(
     stores: stores.map((i) => order[i] as Node),
     shape: group.shape,
     reducedAxes: group.reducedAxes ?? 0,
+    ...(group.head !== undefined && needed.has(group.head) ? { head: order[group.head] as Node } : {}),
   };
 }
 

@@ -114,6 +114,7 @@ export const crossEntropyGradOp: OpDef = defineOp({
     kind: "kernel",
     kernel: "cross_entropy_grad",
     ints: intsOf,
+    narrowOutputs: [0],
     inPlace: [[0, 0]],
   },
   samples: sizes.map(

@@ -53,6 +53,7 @@ export const layerNormOp: OpDef = defineOp({
     kind: "kernel",
     kernel: "layer_norm",
     floats: (node) => [node.attrs["eps"] as number],
+    narrowOutputs: [0],
     inPlace: [[0, 0]],
   },
   samples: Object.entries(shapes).map(

@@ -38,7 +38,7 @@ export const reshapeOp = defineOp({
 });
 
 /** Strides of a reshaped view, or undefined where rows of the new shape would not be evenly spaced. */
-function reshapeLayout(from: Shape, layout: Layout, to: Shape): Layout | undefined {
+export function reshapeLayout(from: Shape, layout: Layout, to: Shape): Layout | undefined {
   if (sizeOf(to) === 0) return { offset: layout.offset, strides: rowMajorStrides(to) };
   const old = from.map((n, i) => ({ n, s: layout.strides[i] as number })).filter((axis) => axis.n !== 1);
   const strides = new Array<number>(to.length).fill(0);

@@ -46,6 +46,7 @@ export const rmsNormOp: OpDef = defineOp({
     kind: "kernel",
     kernel: "rms_norm",
     floats: (node) => [node.attrs["eps"] as number],
+    narrowOutputs: [0],
     inPlace: [[0, 0]],
   },
   samples: Object.entries(shapes).map(

@@ -79,6 +79,8 @@ export const ropeOp: OpDef = defineOp({
     kernel: "rope",
     ints: ({ attrs }) => [attrs["inverse"] === true ? 1 : 0, attrs["interleaved"] === true ? 1 : 0],
     strided: [0],
+    narrowInputs: [0],
+    narrowOutputs: [0],
     inPlace: [[0, 0]],
   },
   samples: [

@@ -86,7 +86,13 @@ export const sumOp = defineOp({
   gradient: ({ node, inputs: [x], cotangents: [dy] }) => [
     dy === undefined ? undefined : unreduce(dy, (x as Tensor).shape, intsOf(node.attrs["axes"])),
   ],
-  lower: { kind: "kernel", kernel: "reduce", ints: (node) => [0, ...intsOf(node.attrs["axes"])], strided: [0] },
+  lower: {
+    kind: "kernel",
+    kernel: "reduce",
+    ints: (node) => [0, ...intsOf(node.attrs["axes"])],
+    strided: [0],
+    narrowInputs: [0],
+  },
   samples: reduceSamples,
 });
 
