@@ -1,8 +1,8 @@
-import { PlinthError } from "../base/index.ts";
-import { defaultBackend, formatBytes, measureLimits } from "../engine/index.ts";
+import { defaultBackend, formatBytes, measureLimits, type Precision } from "../engine/index.ts";
 import type { LanguageModelOptions, TrainEvent, TrainedModel } from "../train/index.ts";
 import { optimizerDefaults, optimizerNames, scheduleNames } from "../train/index.ts";
 import type { CommandArgs, CommandIo, OptionSpec } from "./command.ts";
+import { notePrecision, precisionOption, readPrecision } from "./precision-flag.ts";
 
 /** Flags of every command that trains. */
 export const trainingOptions: Readonly<Record<string, OptionSpec>> = {
@@ -23,7 +23,7 @@ export const trainingOptions: Readonly<Record<string, OptionSpec>> = {
     summary: "decay of matrices; norms and biases have none (default 0.1; sgd, adafactor 0)",
   },
   "clip-norm": { type: "number", summary: "largest global gradient norm", default: 1 },
-  precision: { type: "string", choices: ["f32", "bf16"], default: "f32", summary: "arithmetic while training" },
+  ...precisionOption,
   remat: {
     type: "boolean",
     summary: "keep only the blocks' inputs for the gradient: less memory, a sixth to a third more work",
@@ -59,12 +59,8 @@ export interface ResolvedTraining {
 
 /** Reads the flags of {@link trainingOptions}. Throws PlinthError for what is missing or not possible yet. */
 export function readTraining(args: CommandArgs, io: CommandIo, defaults: TrainingDefaults): ResolvedTraining {
-  if (args.string("precision") === "bf16") {
-    throw new PlinthError(
-      "--precision bf16: training in bfloat16 is not available yet",
-      "use --precision f32; models stored in bfloat16 load as they are",
-    );
-  }
+  const precision = readPrecision(args);
+  notePrecision(io, precision);
   const steps = args.number("steps") ?? defaults.steps;
   const batchSize = args.number("batch-size") ?? defaults.batchSize;
   const lr = args.number("lr") ?? defaults.lr;
@@ -91,6 +87,7 @@ export function readTraining(args: CommandArgs, io: CommandIo, defaults: Trainin
       schedule,
       optimizer,
       clipNorm: args.number("clip-norm") ?? 1,
+      precision,
       remat: args.boolean("remat"),
       seed,
       out: args.required("out"),
@@ -100,7 +97,7 @@ export function readTraining(args: CommandArgs, io: CommandIo, defaults: Trainin
       ...(heldOutEvery === undefined ? {} : { heldOutEvery }),
       signal: io.signal,
       onEvent: progressReporter(io),
-      ...peakFlops(),
+      ...peakFlops(precision),
     },
   };
 }
@@ -130,8 +127,10 @@ function readOptimizer(
 }
 
 /** The machine's measured limit; only the native engine has one. */
-function peakFlops(): { peakFlops?: number } {
-  return defaultBackend().name === "native" ? { peakFlops: measureLimits({ seconds: 0.05 }).gflops * 1e9 } : {};
+function peakFlops(precision: Precision): { peakFlops?: number } {
+  if (defaultBackend().name !== "native") return {};
+  const { gflops, bfloat16Gflops } = measureLimits({ seconds: 0.05 });
+  return { peakFlops: (precision === "bf16" ? bfloat16Gflops : gflops) * 1e9 };
 }
 
 /** Speaks of a run: a line that moves with the steps, and one that stays for what matters. */

@@ -1,5 +1,5 @@
 import { PlinthError } from "../base/index.ts";
-import type { Backend } from "../engine/index.ts";
+import type { Backend, Precision } from "../engine/index.ts";
 import type { Model } from "../models/index.ts";
 import { type PreparedTask, prepareTask } from "./few-shot.ts";
 import { measureChoices } from "./metrics/choice.ts";
@@ -22,6 +22,8 @@ export interface EvaluateOptions {
   /** Texts longer than the context: tokens that a window repeats from the one before; default half the context. */
   readonly overlap?: number | undefined;
   readonly backend?: Backend | undefined;
+  /** Arithmetic; default "f32". Give what the model was trained with to measure what the trainer measured. */
+  readonly precision?: Precision | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: EvaluateProgress) => void) | undefined;
 }
@@ -69,7 +71,7 @@ function measure(prepared: PreparedTask, context: MeasureContext): Promise<Measu
 }
 
 function measureContext(model: Model, options: EvaluateOptions): MeasureContext {
-  const { backend, signal } = options;
+  const { backend, precision, signal } = options;
   const whole = (name: "shots" | "limit" | "batchSize" | "overlap", least: number, most = Number.MAX_SAFE_INTEGER) => {
     const value = options[name];
     if (value === undefined || (Number.isInteger(value) && value >= least && value <= most)) return value;
@@ -84,6 +86,7 @@ function measureContext(model: Model, options: EvaluateOptions): MeasureContext 
     batchSize: whole("batchSize", 1) ?? 8,
     overlap: whole("overlap", 0, room - 1) ?? Math.floor(room / 2),
     backend,
+    precision,
     signal,
   };
 }

@@ -1,8 +1,8 @@
 import { PlinthError } from "../base/index.ts";
-import { type Backend, concat, gather, jit, NdArray, pad, type Tensor, unflatten } from "../engine/index.ts";
+import { concat, gather, jit, NdArray, pad, type Tensor, unflatten } from "../engine/index.ts";
 import { expectDecoder, type Model } from "../models/index.ts";
 import { bucketLength, prefillChunks } from "./buckets.ts";
-import { perModel } from "./per-model.ts";
+import { jitOptions, perModel, type RunOptions } from "./per-model.ts";
 
 type Arrays = Readonly<Record<string, NdArray>>;
 type Tensors = Readonly<Record<string, Tensor>>;
@@ -32,11 +32,11 @@ export class Decoder {
   readonly #model: Model;
   readonly #programs: ReturnType<typeof createPrograms>;
 
-  constructor(model: Model, backend?: Backend) {
+  constructor(model: Model, run: RunOptions = {}) {
     expectDecoder(model.family, "generate");
     this.#model = model;
     this.context = model.config.contextLength;
-    this.#programs = createPrograms(model, backend);
+    this.#programs = createPrograms(model, run);
   }
 
   /** Programs of the model compiled so far (a decoding loop adds none after its first token). */
@@ -138,8 +138,8 @@ export class Decoder {
   }
 }
 
-function createPrograms(model: Model, backend: Backend | undefined) {
-  const options = backend === undefined ? {} : { backend };
+function createPrograms(model: Model, run: RunOptions) {
+  const options = jitOptions(run);
   type Inputs = { readonly tokens: Tensor; readonly start: Tensor; readonly lastIndex: Tensor };
   const forward = (params: Tensors, cache: Tensors, inputs: Inputs) => {
     const out = model.family.forward(unflatten(Object.entries(params)), { ...inputs, cache }, model.config);
@@ -165,4 +165,4 @@ function mapRecord<T, U>(record: Readonly<Record<string, T>>, fn: (value: T, nam
 }
 
 /** The decoder of a model, made once so that its programs are shared between calls. */
-export const decoderFor = perModel((model, backend) => new Decoder(model, backend));
+export const decoderFor = perModel((model, run) => new Decoder(model, run));

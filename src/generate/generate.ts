@@ -28,7 +28,7 @@ export async function* generate(
 
   let rows: (Request | undefined)[] = requests.filter((request) => request.finishReason === undefined);
   if (rows.length === 0) return;
-  const decoder = decoderFor(model, options.backend);
+  const decoder = decoderFor(model, options);
   const room = Math.min(firstRoom, Math.max(...rows.map((request) => request?.maxTokens ?? 0)));
   let { state, logits } = await decoder.prefill(
     rows.map((request) => (request as Request).prompt.ids),

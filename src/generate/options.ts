@@ -1,5 +1,5 @@
 import { PlinthError } from "../base/index.ts";
-import type { Backend } from "../engine/index.ts";
+import type { RunOptions } from "./per-model.ts";
 
 /** How the next token is chosen. The filters are those of Hugging Face transformers, applied in the order listed. */
 export interface SamplingOptions {
@@ -30,7 +30,7 @@ export interface RequestOptions extends SamplingOptions {
   readonly eosIds?: readonly number[] | undefined;
 }
 
-export interface GenerateOptions extends RequestOptions {
+export interface GenerateOptions extends RequestOptions, RunOptions {
   /** Report log-probabilities of the tokens, and of the n likeliest at each place (0 = the tokens alone). */
   readonly logprobs?: number | undefined;
   /** Begin with the prompt: its tokens as events, its text in the result, its log-probabilities where asked for. */
@@ -39,7 +39,6 @@ export interface GenerateOptions extends RequestOptions {
   readonly addSpecialTokens?: boolean | undefined;
   /** Ends all requests with finish reason `aborted`. */
   readonly signal?: AbortSignal | undefined;
-  readonly backend?: Backend | undefined;
 }
 
 /** A prompt: text, token ids, or either with options of its own. */

@@ -1,18 +1,8 @@
 import { PlinthError } from "../base/index.ts";
-import {
-  argmax,
-  type Backend,
-  crossEntropy,
-  equal,
-  jit,
-  NdArray,
-  reshape,
-  type Tensor,
-  unflatten,
-} from "../engine/index.ts";
+import { argmax, crossEntropy, equal, jit, NdArray, reshape, type Tensor, unflatten } from "../engine/index.ts";
 import { expectDecoder, type Model } from "../models/index.ts";
 import { bucketLength, bucketRows } from "./buckets.ts";
-import { perModel } from "./per-model.ts";
+import { jitOptions, perModel, type RunOptions } from "./per-model.ts";
 
 /** Target that is not scored. */
 export const ignoreTarget = -100;
@@ -30,8 +20,7 @@ export interface Score {
   readonly isGreedy: Uint8Array;
 }
 
-export interface ScoreOptions {
-  readonly backend?: Backend | undefined;
+export interface ScoreOptions extends RunOptions {
   /** Sequences per call; default 8. Changes the speed and nothing else. */
   readonly batchSize?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -59,8 +48,12 @@ export async function scoreSequences(
     const length = bucketLength(request.tokens.length, contextLength);
     byLength.set(length, [...(byLength.get(length) ?? []), i]);
   }
+<<<<<<< HEAD
   expectDecoder(model.family, "scoring");
   const run = scorerFor(model, options.backend);
+=======
+  const run = scorerFor(model, options);
+>>>>>>> 9408adb (--precision bf16 end to end: training, held-out measurement, generation, evaluation)
   const results = new Array<Score>(requests.length);
   let done = 0;
   for (const [length, members] of [...byLength].sort(([a], [b]) => b - a)) {
@@ -88,7 +81,7 @@ type Run = (requests: readonly ScoreRequest[], rows: number, length: number) => 
 /** The scoring programs of a model, shared between calls. */
 const scorerFor = perModel(createScorer);
 
-function createScorer(model: Model, backend: Backend | undefined): Run {
+function createScorer(model: Model, how: RunOptions): Run {
   type Tensors = Readonly<Record<string, Tensor>>;
   const score = jit(
     (params: Tensors, tokens: Tensor, targets: Tensor) => {
@@ -100,7 +93,7 @@ function createScorer(model: Model, backend: Backend | undefined): Run {
         isGreedy: reshape(equal(argmax(flat), wanted), tokens.shape),
       };
     },
-    { ...(backend === undefined ? {} : { backend }), name: "score" },
+    { ...jitOptions(how), name: "score" },
   );
 
   return async (requests, rows, length) => {

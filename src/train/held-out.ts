@@ -1,4 +1,4 @@
-import { type Backend, jit, type Tensor } from "../engine/index.ts";
+import { type Backend, jit, type Precision, type Tensor } from "../engine/index.ts";
 import type { HeldOut, LossFunction, Parameters, TrainBatch } from "./types.ts";
 
 /** Measures a loss without training: no dropout, nothing donated. */
@@ -9,13 +9,14 @@ export class HeldOutMeasure {
   constructor(
     loss: LossFunction,
     batches: () => AsyncIterable<TrainBatch> | Iterable<TrainBatch>,
-    backend: Backend | undefined,
+    options: { readonly backend?: Backend | undefined; readonly precision?: Precision | undefined },
   ) {
     this.#batches = batches;
     type Named = Readonly<Record<string, Tensor>>;
     this.#measure = jit((trainable: Named, frozen: Named, batch: Named) => loss(trainable, frozen, batch, undefined), {
       name: "held-out loss",
-      ...(backend === undefined ? {} : { backend }),
+      ...(options.backend === undefined ? {} : { backend: options.backend }),
+      precision: options.precision ?? "f32",
     });
   }
 

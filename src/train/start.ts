@@ -32,6 +32,7 @@ export function runConfig(options: TrainOptions): Readonly<Record<string, JsonVa
     schedule: { ...options.schedule } as JsonValue,
     optimizer: { name: options.optimizer?.name ?? "adamw", ...options.optimizer?.options },
     clipNorm: Number.isFinite(clipNorm) ? clipNorm : null,
+    precision: options.precision ?? "f32",
   };
   if (options.dataHash !== undefined) own.dataHash = options.dataHash;
   return own;

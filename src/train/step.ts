@@ -10,6 +10,7 @@ import {
   minimum,
   mul,
   NdArray,
+  type Precision,
   type Shape,
   sizeOf,
   sqrt,
@@ -34,6 +35,8 @@ export interface StepOptions {
   readonly hidden?: ((name: string) => boolean) | undefined;
   readonly accumulate: number;
   readonly seed: number;
+  /** "bf16": products on bfloat16 operands; parameters, their gradients and the optimiser stay float32. Default "f32". */
+  readonly precision?: Precision | undefined;
   readonly backend?: Backend | undefined;
 }
 
@@ -91,7 +94,10 @@ export class TrainStep {
     this.#options = options;
     this.#names = Object.keys(trainable);
     this.#key = NdArray.int32([2], [options.seed | 0, Math.floor(options.seed / 2 ** 32) | 0]);
-    const backend = options.backend === undefined ? {} : { backend: options.backend };
+    const how = {
+      ...(options.backend === undefined ? {} : { backend: options.backend }),
+      precision: options.precision ?? "f32",
+    };
     const { loss } = options;
 
     const lossAndGrads = (trainable: Named, frozen: Named, batch: Named, scalars: Named): Accumulated => {
@@ -150,7 +156,7 @@ export class TrainStep {
     this.#update = jit(
       (trainable: Named, slots: Readonly<Record<string, Named>>, frozen: Named, batch: Named, scalars: Named) =>
         apply(trainable, slots, lossAndGrads(trainable, frozen, batch, scalars), scalars),
-      { donate: [0, 1], name: "train step", ...backend },
+      { donate: [0, 1], name: "train step", ...how },
     );
     this.#updateAccumulated = jit(
       (
@@ -161,12 +167,12 @@ export class TrainStep {
         scalars: Named,
         before: Accumulated,
       ) => apply(trainable, slots, addTotals(before, lossAndGrads(trainable, frozen, batch, scalars)), scalars),
-      { donate: [0, 1], name: "train step (last micro-batch)", ...backend },
+      { donate: [0, 1], name: "train step (last micro-batch)", ...how },
     );
     this.#accumulate = jit(
       (before: Accumulated, trainable: Named, frozen: Named, batch: Named, scalars: Named) =>
         addTotals(before, lossAndGrads(trainable, frozen, batch, scalars), scalars.keep as Tensor),
-      { donate: [0], name: "train step (accumulate)", ...backend },
+      { donate: [0], name: "train step (accumulate)", ...how },
     );
   }
 

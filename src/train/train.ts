@@ -35,6 +35,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       hidden: options.hidden,
       accumulate: options.accumulate ?? 1,
       seed: options.seed ?? 0,
+      precision: options.precision,
       backend,
     });
     const run = await TrainRun.open(options, {
@@ -42,7 +43,10 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       optimizer,
       schedule,
       data,
-      heldOut: options.heldOut === undefined ? undefined : new HeldOutMeasure(loss, options.heldOut, backend),
+      heldOut:
+        options.heldOut === undefined
+          ? undefined
+          : new HeldOutMeasure(loss, options.heldOut, { backend, precision: options.precision }),
       config,
       environment: { code: codeVersion(), node: process.version, backend: backend.name },
       start,

@@ -1,5 +1,5 @@
 import type { JsonValue } from "../data/index.ts";
-import type { Backend, NdArray, Tensor } from "../engine/index.ts";
+import type { Backend, NdArray, Precision, Tensor } from "../engine/index.ts";
 import type { ScheduleOptions } from "./schedules/index.ts";
 
 /** Parameters by name. */
@@ -81,6 +81,8 @@ export interface TrainOptions {
   /** When to stop for a loss spike; false = never. */
   readonly spike?: Partial<SpikeOptions> | false;
 
+  /** "bf16": products on bfloat16 operands, also when measuring on held-out data; default "f32". */
+  readonly precision?: Precision;
   readonly backend?: Backend;
   /** The machine's limit in floating-point operations per second, for the share reported; absent = not reported. */
   readonly peakFlops?: number;

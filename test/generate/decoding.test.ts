@@ -92,7 +92,7 @@ for (const modelType of ["gpt2", "llama"] as const) {
     );
     const whole = await onePass(Object.fromEntries(model.params), NdArray.int32([1, ids.length], ids));
     const expected = (await whole.read()) as Float32Array;
-    const decoder = new Decoder(model, backend);
+    const decoder = new Decoder(model, { backend });
     let { state, logits } = await decoder.prefill([ids.subarray(0, 21)], 10);
     for (let position = 20; ; position++) {
       assert.deepEqual(logits[0], expected.subarray(position * 37, (position + 1) * 37), `position ${position}`);
@@ -123,7 +123,7 @@ for (const modelType of ["gpt2", "llama"] as const) {
 
 test("one program reads prompts of a length, one decodes; no token compiles another", async () => {
   const model = tinyModel("llama");
-  const decoder = decoderFor(model, reference);
+  const decoder = decoderFor(model, { backend: reference });
   await generateText(model, [1, 2, 3], { backend: reference, maxTokens: 20, eosIds: [] });
   assert.equal(decoder.programs, 2);
   await generateText(model, [4, 5, 6, 7, 8], { backend: reference, maxTokens: 16, eosIds: [] });

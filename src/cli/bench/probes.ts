@@ -1,4 +1,3 @@
-import { PlinthError } from "../../base/index.ts";
 import {
   type Executable,
   HostRandom,
@@ -39,9 +38,6 @@ export interface TrainProbeOptions {
 /** A whole training step of a model. The model's weights are trained in place: they are the probe's from here on. */
 export function trainProbe(model: Model, options: TrainProbeOptions): Probe {
   const { batchSize, context } = options;
-  if (options.precision === "bf16") {
-    throw new PlinthError("--precision bf16: training in bfloat16 is not available yet", "use --precision f32");
-  }
   const specs = model.family.parameters(model.config);
   const { loss, batch } = options.objective ?? {
     loss: causalLm(model.family, model.config),
@@ -57,6 +53,7 @@ export function trainProbe(model: Model, options: TrainProbeOptions): Probe {
       decay: (name) => specs[name]?.decay ?? false,
       accumulate: 1,
       seed: 0,
+      precision: options.precision,
     },
   );
   const from = performance.now();

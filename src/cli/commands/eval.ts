@@ -1,6 +1,7 @@
 import { evaluate, loadTasks, type TaskResult, taskDefinitions } from "../../evaluate/index.ts";
 import type { Command } from "../command.ts";
 import { openModel } from "../open-model.ts";
+import { precisionOption, readPrecision } from "../precision-flag.ts";
 
 const names = taskDefinitions().map(({ name }) => name);
 
@@ -22,6 +23,7 @@ export const command: Command = {
     "batch-size": { type: "integer", summary: "sequences at a time; changes the speed only", default: 8 },
     overlap: { type: "integer", summary: "tokens that windows over long texts share (default half the context)" },
     seed: { type: "integer", summary: "chooses the examples", default: 0 },
+    ...precisionOption,
   },
   async run(args, io) {
     const tasks = await loadTasks(args.required("tasks"), args.string("data"));
@@ -32,6 +34,7 @@ export const command: Command = {
       batchSize: args.number("batch-size"),
       overlap: args.number("overlap"),
       seed: args.number("seed"),
+      precision: readPrecision(args),
       signal: io.signal,
       onProgress: ({ task, done, total }) => io.progress(`${task}: ${done} of ${total}`),
     });

@@ -64,12 +64,20 @@ class Joiner {
   readonly #order: readonly Node[];
   readonly #clusters: Cluster[];
   readonly #inputsOf: readonly (readonly number[])[];
+  /** Elementwise nodes that a reduction over trailing axes reads. */
+  readonly #reduced = new Set<number>();
   #search = 0;
 
   constructor(order: readonly Node[], clusters: Cluster[], inputsOf: readonly (readonly number[])[]) {
     this.#order = order;
     this.#clusters = clusters;
     this.#inputsOf = inputsOf;
+    order.forEach((node, i) => {
+      if (trailingReduction(node) === undefined) return;
+      for (const input of inputsOf[i] as number[]) {
+        if (order[input]?.op.lower.kind === "elementwise") this.#reduced.add(input);
+      }
+    });
   }
 
   tryJoin(i: number, j: number): boolean {
@@ -78,8 +86,8 @@ class Joiner {
     if (a === b || !b.fusible || !sameShape(a.shape, b.shape)) return false;
     if (a.reducedAxes !== undefined && b.reducedAxes !== undefined && a.reducedAxes !== b.reducedAxes) return false;
     if (a.head !== undefined && b.head !== undefined) return false;
-    // An epilogue does not reduce.
-    if ((a.head ?? b.head) !== undefined && (a.reducedAxes ?? b.reducedAxes) !== undefined) return false;
+    // An epilogue does not reduce, and what is reduced is better made where that happens than stored.
+    if ((a.head ?? b.head) !== undefined && (this.#isReduced(a) || this.#isReduced(b))) return false;
     if (a.members.length + b.members.length > maxNodes) return false;
     if (this.#operands(a, b) > maxOperands || this.#blocked(a, b) || this.#cycle(a, b)) return false;
     for (const member of b.members) this.#clusters[member] = a;
@@ -87,6 +95,10 @@ class Joiner {
     a.reducedAxes ??= b.reducedAxes;
     a.head ??= b.head;
     return true;
+  }
+
+  #isReduced(cluster: Cluster): boolean {
+    return cluster.reducedAxes !== undefined || cluster.members.some((member) => this.#reduced.has(member));
   }
 
   /** Distinct tensors that the joined cluster would read. */

@@ -49,8 +49,10 @@ export const matmulAddOp = defineOp({
     kernel: "matmul_add",
     ints: ({ attrs }) => [attrs["operands"] === "bfloat16" ? 1 : 0],
     strided: [0, 1],
+    narrowInputs: [0, 1],
     inPlace: [[0, 2]],
   },
+  operands: [0, 1],
   samples: [
     sample("normal", [4, 8, 16]),
     sample("odd", [7, 13, 5]),

@@ -1,4 +1,4 @@
-import type { Backend } from "../../engine/index.ts";
+import type { Backend, Precision } from "../../engine/index.ts";
 import type { Model } from "../../models/index.ts";
 
 /** What every kind of measurement gets beside its items. */
@@ -8,6 +8,7 @@ export interface MeasureContext {
   /** Tokens that a window repeats from the one before it. */
   readonly overlap: number;
   readonly backend?: Backend | undefined;
+  readonly precision?: Precision | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }

@@ -11,7 +11,7 @@ export async function measureAnswers(
   context: MeasureContext,
 ): Promise<Measurement[]> {
   const { task, items, preamble } = prepared;
-  const { model, backend, signal } = context;
+  const { model, backend, precision, signal } = context;
   const tokenizer = requireTokenizer(model);
   const maxTokens = task.maxTokens ?? 64;
   const room = promptRoom(model, maxTokens);
@@ -25,7 +25,7 @@ export async function measureAnswers(
   for (let at = 0; at < prompts.length; at += context.batchSize) {
     signal?.throwIfAborted();
     const greedy = { temperature: 0, repetitionPenalty: 1 };
-    const options = { ...greedy, maxTokens, stop: task.stop ?? ["\n"], backend, signal };
+    const options = { ...greedy, maxTokens, stop: task.stop ?? ["\n"], backend, precision, signal };
     const results = await generateAll(model, prompts.slice(at, at + context.batchSize), options);
     signal?.throwIfAborted();
     outputs.push(...results.map(({ text }) => text));
