@@ -1,3 +1,4 @@
+import { PlinthError } from "../base/index.ts";
 import { defaultBackend, formatBytes, measureLimits, type Precision } from "../engine/index.ts";
 import type { LanguageModelOptions, TrainEvent, TrainedModel } from "../train/index.ts";
 import { optimizerDefaults, optimizerNames, scheduleNames } from "../train/index.ts";

@@ -48,12 +48,8 @@ export async function scoreSequences(
     const length = bucketLength(request.tokens.length, contextLength);
     byLength.set(length, [...(byLength.get(length) ?? []), i]);
   }
-<<<<<<< HEAD
   expectDecoder(model.family, "scoring");
-  const run = scorerFor(model, options.backend);
-=======
   const run = scorerFor(model, options);
->>>>>>> 9408adb (--precision bf16 end to end: training, held-out measurement, generation, evaluation)
   const results = new Array<Score>(requests.length);
   let done = 0;
   for (const [length, members] of [...byLength].sort(([a], [b]) => b - a)) {
