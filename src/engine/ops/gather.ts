@@ -3,7 +3,7 @@ import { defineOp, type Oracle } from "../ir/op.ts";
 import { formatShape, sameShape, sizeOf } from "../ir/shape.ts";
 import { apply1, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { toFloat32 } from "./cast.ts";
-import { at, expectDType, expectShape, fail, oracle } from "./support.ts";
+import { at, expectDType, expectShape, expectSizes, fail, oracle } from "./support.ts";
 
 function checkedId(op: string, id: number, rows: number): number {
   if (id < 0 || id >= rows) {
@@ -107,7 +107,7 @@ export const scatterAddOp = defineOp({
         "give one update row per id",
       );
     }
-    const shape = [attrs["rows"] as number, ...updates.shape.slice(rank)];
+    const shape = expectSizes([attrs["rows"] as number, ...updates.shape.slice(rank)], "scatterAdd");
     if (inputs[2] !== undefined) expectShape(inputs[2], shape, "scatterAdd", "base");
     return [{ shape, dtype: "float32" }];
   },

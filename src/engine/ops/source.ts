@@ -5,7 +5,7 @@ import { NdArray } from "../ir/nd-array.ts";
 import { defineOp } from "../ir/op.ts";
 import { normalizeAxis, type Shape, sizeOf } from "../ir/shape.ts";
 import { apply1, Tensor, type TensorType } from "../ir/tensor.ts";
-import { fail, intsOf, oracle } from "./support.ts";
+import { expectSizes, fail, intsOf, oracle } from "./support.ts";
 
 /** What op functions take where a tensor is expected: numbers become scalar constants of the other operand's dtype. */
 export type TensorLike = Tensor | number;
@@ -46,7 +46,7 @@ export const iotaOp = defineOp({
     if (dtype !== "int32" && dtype !== "float32") {
       fail("iota", "int32 or float32", dtype, "make it int32 and cast the result");
     }
-    normalizeAxis(attrs["axis"] as number, intsOf(attrs["shape"]).length, "iota");
+    normalizeAxis(attrs["axis"] as number, expectSizes(intsOf(attrs["shape"]), "iota").length, "iota");
     return [{ shape: intsOf(attrs["shape"]), dtype }];
   },
   evaluate: (_, attrs, [type]) => {
