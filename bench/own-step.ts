@@ -1,13 +1,5 @@
-import {
-  type Precision,
-  type Probe,
-  randomBatch,
-  type TrainProbeOptions,
-  trainProbe,
-} from "../src/cli/bench/probes.ts";
-import type { NdArray } from "../src/engine/index.ts";
-import { countParameters, initModel, type Model, modelFamily } from "../src/models/index.ts";
-import { maskedLm } from "../src/train/index.ts";
+import { type Precision, type Probe, trainProbe } from "../src/cli/bench/probes.ts";
+import { countParameters, initModel, modelFamily } from "../src/models/index.ts";
 
 export type StepPrecision = Precision;
 
@@ -32,15 +24,6 @@ export interface OwnStep {
   readonly executables: Probe["executables"];
 }
 
-/** BERT's objective as it trains: 15 % of the tokens are predicted, and only their logits computed. */
-function maskedObjective(model: Model, shape: StepShape): NonNullable<TrainProbeOptions["objective"]> {
-  const { arrays, ...counts } = randomBatch(shape.vocab, [shape.batch, shape.context]);
-  return {
-    loss: maskedLm(model.family, model.config, { maskTokenId: 103 }),
-    batch: { ...counts, arrays: { tokens: arrays["tokens"] as NdArray } },
-  };
-}
-
 export async function ownStep(shape: StepShape, precision: StepPrecision): Promise<OwnStep> {
   const family = modelFamily(shape.arch);
   const config = family.createConfig({
@@ -52,8 +35,7 @@ export async function ownStep(shape: StepShape, precision: StepPrecision): Promi
   });
   const model = initModel(family, config, { seed: 0 });
   const parameters = countParameters(model);
-  const objective = shape.arch === "bert" ? { objective: maskedObjective(model, shape) } : {};
-  const probe = trainProbe(model, { batchSize: shape.batch, context: shape.context, precision, ...objective });
+  const probe = trainProbe(model, { batchSize: shape.batch, context: shape.context, precision });
   const run = async (): Promise<number> => {
     const start = performance.now();
     await probe.run();

@@ -81,6 +81,17 @@ test("--profile --decode shows a decoding step as tables", async () => {
   assert.match(out, /^\.\.\. and \d+ more \(--rows\)$/m);
 });
 
+test("--profile --arch bert profiles masked language modelling", async () => {
+  const { code, out, err } = await bench("--profile", "--json", "--arch", "bert", ...tiny);
+  assert.equal(code, 0, err);
+  const { operations } = JSON.parse(out) as ProfileDocument;
+  // 15 % of 16 tokens in each of 8 rows: only their logits are computed.
+  assert.ok(
+    operations.some(({ name }) => name === "cls.predictions: matmul  24x32 · 32x50ᵀ"),
+    out,
+  );
+});
+
 test("--recipe gives model and batch of a training recipe, flags win", async () => {
   const recipe = join(folder, "recipe.yaml");
   await writeFile(
@@ -115,6 +126,7 @@ for (const [argv, message] of [
   [["--trace", "x.json"], "--trace needs --profile"],
   [["--decode"], "--decode needs --profile"],
   [["--batch-size", "0"], "--batch-size expects a number above 0, got 0"],
+  [["--profile", "--decode", "--arch", "bert"], "--decode: bert is an encoder"],
   [["--width", "30", "--heads", "4"], "not a multiple of n_head 4"],
   [["--profile", "--recipe", "/nowhere.yaml"], "/nowhere.yaml"],
   [["--profile", "--seconds", "0"], "--seconds expects a number above 0, got 0"],

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { PlinthError } from "../../base/index.ts";
 import { Tokenizer } from "../../data/index.ts";
-import { castParams, initModel, type Model, modelFamily } from "../../models/index.ts";
+import { castParams, expectDecoder, initModel, type Model, modelFamily } from "../../models/index.ts";
 import type { CommandArgs, CommandIo } from "../command.ts";
 import { openModel } from "../open-model.ts";
 import type { Precision } from "./probes.ts";
@@ -18,6 +18,8 @@ export interface Subject {
   readonly optimizer: string;
   /** As given; absent: measure both. */
   readonly precision: Precision | undefined;
+  /** Encoders do not generate. */
+  readonly isEncoder: boolean;
   /** The choices in a line. */
   readonly text: string;
 }
@@ -34,13 +36,23 @@ export async function readSubject(args: CommandArgs, io: CommandIo, decode: bool
   const precision = args.string("precision") as Precision | undefined;
   const folder = args.string("init");
   if (folder !== undefined) {
-    const { config } = await openModel(folder);
+    const { config, family } = await openModel(folder);
+    if (decode) expectDecoder(family, "--decode");
     const context = Math.min(size("context", defaults.context), config.contextLength);
     const open = async (): Promise<Model> => {
       const model = await openModel(folder);
       return decode ? model : { ...model, params: castParams(model.params, "float32") };
     };
-    return { open, batchSize, context, optimizer, precision, text: `${folder}, ${batchSize} x ${context} tokens` };
+    const isEncoder = family.kind === "encoder";
+    return {
+      open,
+      batchSize,
+      context,
+      optimizer,
+      precision,
+      isEncoder,
+      text: `${folder}, ${batchSize} x ${context} tokens`,
+    };
   }
   const arch = args.string("arch") ?? defaults.arch;
   const [layers, width] = [size("layers", defaults.layers), size("width", defaults.width)];
@@ -48,6 +60,7 @@ export async function readSubject(args: CommandArgs, io: CommandIo, decode: bool
   const context = size("context", defaults.context);
   const vocab = args.number("vocab") === undefined ? await vocabOf(args.string("tokenizer"), io) : size("vocab", 0);
   const family = modelFamily(arch, "--arch");
+  if (decode) expectDecoder(family, "--decode");
   const config = family.createConfig({
     vocabSize: vocab,
     contextLength: context,
@@ -63,6 +76,7 @@ export async function readSubject(args: CommandArgs, io: CommandIo, decode: bool
     context,
     optimizer,
     precision,
+    isEncoder: family.kind === "encoder",
     text: `${arch}, ${layers} layers of width ${width}, vocabulary ${vocab}, ${batchSize} x ${context} tokens`,
   };
 }

@@ -51,6 +51,7 @@ export async function measureOverview(
     });
   }
   for (const precision of precisions) {
+    if (subject.isEncoder) break;
     io.progress(`decoding, ${names[precision]} weights: ${subject.text}`);
     const model = await subject.open();
     const weights = precision === "bf16" ? { ...model, params: castParams(model.params, "bfloat16") } : model;

@@ -8,7 +8,14 @@ import {
   unflatten,
 } from "../../engine/index.ts";
 import type { Model } from "../../models/index.ts";
-import { causalLm, createOptimizer, type LossFunction, type TrainBatch, TrainStep } from "../../train/index.ts";
+import {
+  causalLm,
+  createOptimizer,
+  type LossFunction,
+  maskedLm,
+  type TrainBatch,
+  TrainStep,
+} from "../../train/index.ts";
 
 /** Something to time: `run` does it once more, on the same random tokens. */
 export interface Probe {
@@ -31,23 +38,18 @@ export interface TrainProbeOptions {
   readonly precision: Precision;
   /** Default adamw. */
   readonly optimizer?: string;
-  /** Default: next-token prediction on random tokens. */
-  readonly objective?: { readonly loss: LossFunction; readonly batch: TrainBatch };
 }
 
 /** A whole training step of a model. The model's weights are trained in place: they are the probe's from here on. */
 export function trainProbe(model: Model, options: TrainProbeOptions): Probe {
   const { batchSize, context } = options;
   const specs = model.family.parameters(model.config);
-  const { loss, batch } = options.objective ?? {
-    loss: causalLm(model.family, model.config),
-    batch: randomBatch(model.config.vocabSize, [batchSize, context]),
-  };
+  const batch = randomBatch(model.config.vocabSize, [batchSize, context]);
   const step = new TrainStep(
     Object.fromEntries(model.params),
     {},
     {
-      loss,
+      loss: lossOf(model),
       optimizer: createOptimizer(options.optimizer ?? "adamw", {}),
       clipNorm: 1,
       decay: (name) => specs[name]?.decay ?? false,
@@ -63,6 +65,11 @@ export function trainProbe(model: Model, options: TrainProbeOptions): Probe {
   let number = 0;
   const run = () => step.run(++number, 3e-4, [batch]);
   return { run, executables, tokens: batchSize * context, flops, peakBytes, compileSeconds };
+}
+
+/** Next-token prediction, or masked language modelling (15 %) for an encoder. */
+function lossOf({ family, config }: Model): LossFunction {
+  return family.kind === "encoder" ? maskedLm(family, config, { maskTokenId: 0 }) : causalLm(family, config);
 }
 
 /** Random tokens and targets, the same for the same shape. */
