@@ -64,7 +64,7 @@ test("--profile --json accounts for a training step's kernels, and the trace has
   const perToken = 2 * (2 * 12 * 32 * 32 + 50 * 32);
   const products = document.kernels.find(({ name }) => name === "matmul");
   assert.equal(products?.flops, 3 * perToken * 48);
-  assert.ok(document.operations.some(({ name }) => name === "transformer.h.*.attn: matmul  48x32 · 32x96"));
+  assert.ok(document.operations.some(({ name }) => name.endsWith("48x32 · 32x96")));
 
   const { traceEvents } = JSON.parse(await readFile(trace, "utf8")) as { traceEvents: { ph: string; dur: number }[] };
   const events = traceEvents.filter(({ ph }) => ph === "X");
@@ -87,7 +87,7 @@ test("--profile --arch bert profiles masked language modelling", async () => {
   const { operations } = JSON.parse(out) as ProfileDocument;
   // 15 % of 16 tokens in each of 8 rows: only their logits are computed.
   assert.ok(
-    operations.some(({ name }) => name === "cls.predictions: matmul  24x32 · 32x50ᵀ"),
+    operations.some(({ name }) => name.endsWith("24x32 · 32x50ᵀ")),
     out,
   );
 });

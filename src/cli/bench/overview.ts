@@ -18,7 +18,7 @@ export async function measureOverview(
   subject: Subject,
   { limits, io, secondsEach }: { limits: MachineLimits; io: CommandIo; secondsEach: number },
 ): Promise<OverviewRow[]> {
-  const precisions: readonly Precision[] = subject.precision === undefined ? ["f32"] : [subject.precision];
+  const precisions: readonly Precision[] = subject.precision === undefined ? ["f32", "bf16"] : [subject.precision];
   // Limits are the best of many tries, so figures against them are as well.
   const best = async (probe: Probe): Promise<number> => {
     await probe.run();
