@@ -33,6 +33,8 @@ const flags = [
 ];
 const linkFlags = [
   "-Wl,--export=__stack_pointer",
+  // Below everything else, where running out of it is an error and not somebody's memory.
+  "-Wl,--stack-first",
   "-Wl,-z,stack-size=1048576",
   "-Wl,--max-memory=4294967296",
   "-Wl,--strip-all",
