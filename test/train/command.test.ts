@@ -157,7 +157,7 @@ test("a recipe has the flags' names; the command line wins; an unknown key names
   };
   await refuse("step: 3", 'unknown key "step". Fix: did you mean "steps"?');
   await refuse("steps: many", 'steps: expected a whole number, got "many". Fix: correct the recipe.');
-  await refuse("arch: gpt3", 'arch: expected one of gpt2, llama, got "gpt3". Fix: correct the recipe.');
+  await refuse("arch: gpt3", 'arch: expected one of bert, gpt2, llama, got "gpt3". Fix: correct the recipe.');
   await refuse("- a", "not valid YAML");
 });
 
@@ -168,7 +168,7 @@ test("what cannot be done is one message with the fix", () => {
     assert.match(stderr, message);
     assert.doesNotMatch(stderr, /\n\s+at /);
   };
-  refuse(pretrain("fp8", "--precision", "fp8"), /error: --precision: expected one of f32, bf16, got "fp8"/);
+  refuse(pretrain("fp8", "--precision", "fp8"), /error: --precision expects one of f32, bf16, got "fp8"/);
   refuse(
     pretrain("memory", "--steps", "2"),
     /error: out of memory before start: the program needs .* PLINTH_MEMORY_LIMIT allows 50\.0 KiB\. Fix: use a smaller batch size/,
