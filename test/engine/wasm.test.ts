@@ -84,17 +84,12 @@ test("a run leaves the event loop free, and its kernels can be timed", async () 
   const f = jit((x: Tensor) => tanh(matmul(matmul(x, x), x)), { backend });
   const compiled = f.compile({ dtype: "float32", shape: [n, n] });
   compiled.executable.startProfile?.();
-  let longest = 0;
-  let last = performance.now();
-  const timer = setInterval(() => {
-    longest = Math.max(longest, performance.now() - last);
-    last = performance.now();
-  }, 1);
-  const started = performance.now();
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
   await compiled.run(NdArray.float32([n, n], noise(n * n)));
-  const total = performance.now() - started;
   clearInterval(timer);
-  assert.ok(longest < total / 2, `the loop stood still for ${longest} of ${total} ms`);
+  // A run on this thread would let it turn once or twice, before and after.
+  assert.ok(turns > 8, `the event loop turned ${turns} times`);
   const profile = compiled.executable.profile?.() ?? [];
   assert.equal(profile.length, compiled.stats.instructions);
   assert.ok(profile.every((entry) => entry.calls === 1 && entry.seconds > 0 && entry.kernel !== ""));
