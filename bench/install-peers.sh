@@ -5,6 +5,7 @@ set -euo pipefail
 folder="${1:-.peers}"
 python3 -m venv "$folder"
 "$folder/bin/pip" install --quiet "torch==2.13.0" numpy transformers peft safetensors tokenizers
+"$folder/bin/pip" install --quiet onednn-devel-cpu-gomp onednn-cpu-gomp || echo "oneDNN from the system instead"
 if command -v apt-get >/dev/null 2>&1; then
   apt-get update -qq && apt-get install -y -qq --no-install-recommends libdnnl-dev || echo "oneDNN not installed: its rows will be skipped"
 fi

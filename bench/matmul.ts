@@ -1,11 +1,13 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { packageRoot } from "../src/base/index.ts";
 import { loadNative } from "../src/engine/backends/load-native.ts";
 import { storageCode } from "../src/engine/compile/program.ts";
 import { HostRandom, hostInfo, measureLimits } from "../src/engine/index.ts";
-import { type BenchRow, median, missingModule, Peer, settle } from "./peer.ts";
+import { numberToBfloat16 } from "../src/engine/ir/convert.ts";
+import { dtypeCode } from "../src/engine/ir/dtype.ts";
+import { type BenchRow, median, missingModule, Peer, python, settle } from "./peer.ts";
 
 /** a[m,k] x b[k,n]; a transposed operand lies in memory as its transpose. */
 interface Shape {
@@ -18,7 +20,24 @@ interface Shape {
 
 /** Products raced by default. */
 export const shapes: Readonly<Record<string, readonly Shape[]>> = {
-  cubes: [256, 512, 1024, 2048].map((n) => ({ m: n, k: n, n })),
+  cubes: [256, 512, 1024, 2048, 4096].map((n) => ({ m: n, k: n, n })),
+  "GPT-2 124M, 2 x 512 tokens": [
+    ...(
+      [
+        [768, 2304],
+        [768, 768],
+        [768, 3072],
+        [3072, 768],
+      ] as const
+    ).flatMap(([k, n]) => [
+      { m: 1024, k, n },
+      { m: 1024, k: n, n: k, transposeB: true },
+      { m: k, k: 1024, n, transposeA: true },
+    ]),
+    { m: 1024, k: 768, n: 50257, transposeB: true },
+    { m: 1024, k: 50257, n: 768 },
+    { m: 50257, k: 1024, n: 768, transposeA: true },
+  ],
   "GPT of width 384, 2048 tokens": [
     { m: 2048, k: 384, n: 1152 },
     { m: 2048, k: 384, n: 384 },
@@ -46,49 +65,83 @@ export const shapes: Readonly<Record<string, readonly Shape[]>> = {
   ],
 };
 
+/** Element type of operands and result. */
+export type BenchDType = "float32" | "bfloat16";
+
 export interface MatmulBenchOptions {
   /** Turns per side and product. */
   readonly rounds?: number;
   /** Length of a turn. */
   readonly turnSeconds?: number;
+  readonly dtypes?: readonly BenchDType[];
   /** Names of groups in {@link shapes}. */
   readonly groups?: readonly string[];
 }
 
 /**
- * Float32 matrix products: Plinth against the machine's measured limit, oneDNN and PyTorch where they are installed. Sides
+ * Matrix products of float32 and of bfloat16 (operands and result): Plinth against the machine's measured limit, oneDNN and PyTorch where they are installed. Sides
  * take turns; figures are medians over the turns, in GFLOP/s. Operands are used as they lie, without prepacking.
  */
 export async function benchMatmul(options: MatmulBenchOptions = {}): Promise<readonly BenchRow[]> {
-  const { rounds = 7, turnSeconds = 0.04, groups = Object.keys(shapes) } = options;
+  const { rounds = 5, turnSeconds = 0.03, groups = Object.keys(shapes), dtypes = ["float32", "bfloat16"] } = options;
   const peers = await startPeers();
-  const limit = measureLimits({ seconds: 1 }).gflops;
+  const limits = measureLimits({ seconds: 1 });
   const rows: BenchRow[] = [];
-  for (const group of groups) {
-    const ratios: number[] = [];
-    for (const shape of shapes[group] ?? []) {
-      const times = await race(shape, peers, rounds, turnSeconds);
-      const rate = (seconds: readonly number[]): number => (2 * shape.m * shape.k * shape.n) / median(seconds) / 1e9;
-      const value = rate(times[0] as number[]);
-      ratios.push(value / limit);
-      const row = { name: `matmul ${describe(shape)}`, value, unit: "GFLOP/s" };
-      const target = group === "cubes" && shape.n === 1024 ? { target: 0.7 } : {};
-      if (group === "cubes")
-        rows.push({ ...row, peer: "measured limit", peerValue: limit, ratio: value / limit, ...target });
-      for (const [i, peer] of peers.entries()) {
-        const theirs = peer.process === undefined ? undefined : rate(times[i + 1] as number[]);
-        if (theirs !== undefined) rows.push({ ...row, peer: peer.name, peerValue: theirs, ratio: value / theirs });
+  for (const dtype of dtypes) {
+    const limit = dtype === "bfloat16" ? limits.bfloat16Gflops : limits.gflops;
+    const against = new Map<string, number[]>();
+    for (const group of groups) {
+      const ratios: number[] = [];
+      for (const shape of shapes[group] ?? []) {
+        const times = await race({ ...shape, dtype }, peers, rounds, turnSeconds);
+        const rate = (seconds: readonly number[]): number => (2 * shape.m * shape.k * shape.n) / median(seconds) / 1e9;
+        const value = rate(times[0] as number[]);
+        ratios.push(value / limit);
+        const row = { name: `matmul ${dtype} ${describe(shape)}`, value, unit: "GFLOP/s" };
+        const target = group === "cubes" && shape.n === 1024 && dtype === "float32" ? { target: 0.7 } : {};
+        if (group === "cubes")
+          rows.push({ ...row, peer: "measured limit", peerValue: limit, ratio: value / limit, ...target });
+        for (const [i, peer] of peers.entries()) {
+          const theirs = peer.process === undefined ? undefined : rate(times[i + 1] as number[]);
+          if (theirs === undefined) continue;
+          rows.push({ ...row, peer: peer.name, peerValue: theirs, ratio: value / theirs });
+          against.set(peer.name, [...(against.get(peer.name) ?? []), value / theirs]);
+        }
+      }
+      const mean = Math.exp(ratios.reduce((sum, x) => sum + Math.log(x), 0) / ratios.length);
+      if (!group.startsWith("decoding")) {
+        rows.push({
+          name: `${dtype}, ${group}, geometric mean`,
+          value: mean * limit,
+          unit: "GFLOP/s",
+          peer: "measured limit",
+          peerValue: limit,
+          ratio: mean,
+        });
       }
     }
-    const mean = Math.exp(ratios.reduce((sum, x) => sum + Math.log(x), 0) / ratios.length);
-    if (!group.startsWith("decoding")) {
+    // The worst shape and the mean of all, as ratios.
+    for (const [peer, all] of against) {
+      const mean = Math.exp(all.reduce((sum, x) => sum + Math.log(x), 0) / all.length);
+      const least = Math.min(...all);
+      const name = `matmul ${dtype}, all shapes`;
       rows.push({
-        name: `${group}, geometric mean`,
-        value: mean * limit,
-        unit: "GFLOP/s",
-        peer: "measured limit",
-        peerValue: limit,
+        name: `${name}, geometric mean`,
+        value: mean,
+        unit: "ratio",
+        peer,
+        peerValue: 1,
         ratio: mean,
+        target: 0.95,
+      });
+      rows.push({
+        name: `${name}, slowest`,
+        value: least,
+        unit: "ratio",
+        peer,
+        peerValue: 1,
+        ratio: least,
+        target: 0.8,
       });
     }
   }
@@ -131,15 +184,32 @@ function compileOneDnn(): { readonly program: string } | { readonly program: und
   const program = join(folder, "onednn_matmul");
   const source = join(packageRoot(), "bench", "peers", "onednn_matmul.cc");
   const compiler = process.env["CXX"] ?? "c++";
-  const result = spawnSync(compiler, ["-O2", "-std=c++17", source, "-o", program, "-ldnnl"], { encoding: "utf8" });
+  // The newest that install-peers.sh finds lies beside its Python; else the system's.
+  const prefix = join(dirname(python), "..");
+  const own = existsSync(join(prefix, "include", "dnnl.hpp"))
+    ? [`-I${join(prefix, "include")}`, `-L${join(prefix, "lib")}`, `-Wl,-rpath,${join(prefix, "lib")}`]
+    : [];
+  const result = spawnSync(compiler, ["-O2", "-std=c++17", source, "-o", program, ...own, "-ldnnl"], {
+    encoding: "utf8",
+  });
   if (result.status === 0) return { program };
   const reason = result.error?.message ?? /fatal error: .*/.exec(result.stderr)?.[0] ?? "it does not compile";
   return { program: undefined, absent: `${reason}; install oneDNN's headers (Debian: libdnnl-dev)` };
 }
 
 /** Seconds per product of each side (ours first), one figure per round. */
-async function race(shape: Shape, peers: readonly Side[], rounds: number, turnSeconds: number): Promise<number[][]> {
-  const request = { ...shape, transposeA: shape.transposeA === true, transposeB: shape.transposeB === true };
+async function race(
+  shape: Shape & { readonly dtype: BenchDType },
+  peers: readonly Side[],
+  rounds: number,
+  turnSeconds: number,
+): Promise<number[][]> {
+  const request = {
+    ...shape,
+    bfloat16: shape.dtype === "bfloat16",
+    transposeA: shape.transposeA === true,
+    transposeB: shape.transposeB === true,
+  };
   const sides: ((repeats: number) => Promise<number>)[] = [ownProduct(shape)];
   for (const { process } of peers) {
     if (process === undefined) continue;
@@ -168,13 +238,16 @@ async function race(shape: Shape, peers: readonly Side[], rounds: number, turnSe
 const maxRepeats = 500;
 
 /** Runs the kernel alone: programs of nothing but this product, repeated. */
-function ownProduct(shape: Shape): (repeats: number) => Promise<number> {
+function ownProduct(shape: Shape & { readonly dtype: BenchDType }): (repeats: number) => Promise<number> {
   const addon = loadNative();
   const { m, k, n } = shape;
   const random = new HostRandom(1);
-  const fill = (size: number): Float32Array => {
-    const data = new Float32Array(addon.allocate(size * 4));
-    for (let i = 0; i < size; i++) data[i] = random.uniform() - 0.5;
+  const isNarrow = shape.dtype === "bfloat16";
+  const fill = (size: number): Float32Array | Uint16Array => {
+    const memory = addon.allocate(size * (isNarrow ? 2 : 4));
+    const data = isNarrow ? new Uint16Array(memory) : new Float32Array(memory);
+    for (let i = 0; i < size; i++)
+      data[i] = isNarrow ? numberToBfloat16(random.uniform() - 0.5) : random.uniform() - 0.5;
     return data;
   };
   const a = fill(m * k);
@@ -184,7 +257,7 @@ function ownProduct(shape: Shape): (repeats: number) => Promise<number> {
     storage,
     index,
     byteOffset: 0,
-    dtype: 0,
+    dtype: dtypeCode[shape.dtype],
     shape: [rows, columns],
     strides: transposed ? [1, rows] : [columns, 1],
   });
@@ -195,7 +268,7 @@ function ownProduct(shape: Shape): (repeats: number) => Promise<number> {
       operand(storageCode.input, 1, k, n, shape.transposeB === true),
     ],
     outputs: [operand(storageCode.output, 0, m, n, false)],
-    ints: [],
+    ints: [isNarrow ? 1 : 0],
     floats: [],
     workspaceOffset: 0,
     workspaceBytes: 0,

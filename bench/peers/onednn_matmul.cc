@@ -27,24 +27,28 @@ struct Product {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
   std::string key;
-  std::vector<float> a, b, c;
+  std::vector<char> a, b, c;
   dnnl::matmul primitive;
   dnnl::memory memoryA, memoryB, memoryC;
 
-  void prepare(long m, long k, long n, bool transposeA, bool transposeB) {
+  void prepare(long m, long k, long n, bool transposeA, bool transposeB, bool bfloat16) {
     using dnnl::memory;
-    const auto f32 = memory::data_type::f32;
-    const memory::desc mdA({m, k}, f32, transposeA ? memory::dims{1, m} : memory::dims{k, 1});
-    const memory::desc mdB({k, n}, f32, transposeB ? memory::dims{1, k} : memory::dims{n, 1});
-    const memory::desc mdC({m, n}, f32, memory::dims{n, 1});
+    const auto type = bfloat16 ? memory::data_type::bf16 : memory::data_type::f32;
+    const memory::desc mdA({m, k}, type, transposeA ? memory::dims{1, m} : memory::dims{k, 1});
+    const memory::desc mdB({k, n}, type, transposeB ? memory::dims{1, k} : memory::dims{n, 1});
+    const memory::desc mdC({m, n}, type, memory::dims{n, 1});
 #if DNNL_VERSION_MAJOR >= 3
     primitive = dnnl::matmul(dnnl::matmul::primitive_desc(engine, mdA, mdB, mdC));
 #else
     primitive = dnnl::matmul(dnnl::matmul::primitive_desc(dnnl::matmul::desc(mdA, mdB, mdC), engine));
 #endif
-    const auto fill = [](std::vector<float>& v, long size) {
-      v.resize(static_cast<size_t>(size));
-      for (float& x : v) x = static_cast<float>(std::rand()) / static_cast<float>(RAND_MAX) - 0.5f;
+    const auto fill = [&](std::vector<char>& v, long size) {
+      const size_t bytes = bfloat16 ? 2 : 4;
+      v.resize(static_cast<size_t>(size) * bytes);
+      for (size_t i = 0; i < v.size(); i += bytes) {
+        const float x = static_cast<float>(std::rand()) / static_cast<float>(RAND_MAX) - 0.5f;
+        std::memcpy(&v[i], reinterpret_cast<const char*>(&x) + 4 - bytes, bytes);  // little-endian: the upper half
+      }
     };
     fill(a, m * k);
     fill(b, k * n);
@@ -71,10 +75,11 @@ int main() {
     } else {
       const long m = field(line, "m"), k = field(line, "k"), n = field(line, "n"), repeats = field(line, "repeats");
       const bool transposeA = field(line, "transposeA") == 1, transposeB = field(line, "transposeB") == 1;
+      const bool bfloat16 = field(line, "bfloat16") == 1;
       const std::string key = std::to_string(m) + " " + std::to_string(k) + " " + std::to_string(n) +
-                              (transposeA ? " T" : " N") + (transposeB ? "T" : "N");
+                              (transposeA ? " T" : " N") + (transposeB ? "T" : "N") + (bfloat16 ? " bf16" : "");
       if (key != product.key) {
-        product.prepare(m, k, n, transposeA, transposeB);
+        product.prepare(m, k, n, transposeA, transposeB, bfloat16);
         product.run();
         product.key = key;
       }

@@ -99,13 +99,19 @@ void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines
   };
   if (lineStride == 1) {
     const int64_t whole = std::min<int64_t>(items, terms / kPer);
+    // Rows of memory are too far apart for the hardware's prefetchers.
+    constexpr int64_t kRowsAhead = 16, kLine = 64 / sizeof(T);
     for (int64_t item = 0; item < items; item++) {
       const T* row = from + item * kPer * kStride;
       if (lines >= width && width % kLanes == 0 && item < whole) {
+        for (int t = 0; t < kPer; t++) {
+          for (int64_t i = 0; i < width; i += kLine) PLINTH_PREFETCH_L2(row + (kRowsAhead + t) * kStride + i);
+        }
         for (int i = 0; i < width; i += kLanes) {
           simd::store(to + item * width + i, Read::across(row + i, kStride, kPer, kLanes));
         }
       } else {
+        for (int t = 0; t < kPer; t++) PLINTH_PREFETCH_L2(row + (kRowsAhead + t) * kStride);
         for (int i = 0; i < width; i += kLanes) put(item, i, Read::across(row + i, kStride, terms - item * kPer, lines - i));
       }
     }
@@ -114,7 +120,8 @@ void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines
     int64_t offsets[kNr > kMr + kLanes ? kNr : kMr + kLanes];
     for (int i = 0; i < ceilDiv(width, kLanes) * kLanes; i++) offsets[i] = std::min<int64_t>(i, lines - 1) * lineStride;
     F32 block[kLanes];
-    constexpr int64_t kAhead = 512 / sizeof(T);
+    // Ahead in the second-level cache: lines a multiple of a page apart share few places of the first.
+    constexpr int64_t kAhead = 1024 / sizeof(T);
     for (int64_t item = 0; item < items; item += kLanes) {
       const int64_t n = std::min<int64_t>(items - item, kLanes), left = terms - item * kPer;
       const T* column = from + item * kPer;
@@ -123,7 +130,7 @@ void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines
           PLINTH_UNROLL
           for (int l = 0; l < kLanes; l++) {
             block[l] = Read::along(column + offsets[i + l], kLanes * kPer);
-            PLINTH_PREFETCH(column + offsets[i + l] + kAhead);
+            PLINTH_PREFETCH_L2(column + offsets[i + l] + kAhead);
           }
         } else {
           for (int l = 0; l < kLanes; l++) block[l] = Read::along(column + offsets[i + l], left);
