@@ -21,10 +21,13 @@ const char* const kStorageNames[] = {"arena", "input", "output", "constant"};
 
 }  // namespace
 
-Program::Program(ProgramSpec spec, ThreadPool& pool) : spec_(std::move(spec)) {
+Program::Program(ProgramSpec spec, ThreadPool& pool) : spec_(std::move(spec)), arena_(pool.arena()) {
   check();
   link(pool);
+  arena_->join(spec_.arenaBytes);
 }
+
+Program::~Program() { arena_->leave(spec_.arenaBytes); }
 
 void Program::check() const {
   if (spec_.arenaBytes < 0 || spec_.arenaBytes > kMaxBytes) {
@@ -141,24 +144,26 @@ void Program::link(ThreadPool& pool) {
   }
 }
 
-void Program::allocateArena() {
+void Program::placeArena() {
+  char* base = nullptr;
   try {
-    arena_ = AlignedBuffer(spec_.arenaBytes);
+    base = arena_->reserve(spec_.arenaBytes);
   } catch (const std::bad_alloc&) {
+    arenaAt_ = nullptr;
     throw std::runtime_error("out of memory: the program needs " + std::to_string(spec_.arenaBytes) +
                              " bytes for intermediate values. Fix: use a smaller batch or context");
   }
-  char* base = static_cast<char*>(arena_.data());
+  if (base == arenaAt_) return;
   for (const Patch& patch : arenaPatches_) tensors_[patch.tensor].data = base + patch.byteOffset;
   for (size_t i = 0; i < args_.size(); i++) {
     if (args_[i].workspaceBytes > 0) args_[i].workspace = base + spec_.instructions[i].workspaceOffset;
   }
-  arenaReady_ = true;
+  arenaAt_ = base;
 }
 
 void Program::run(const std::vector<void*>& inputs, const std::vector<void*>& outputs,
                   const std::atomic<bool>& cancelled) {
-  if (!arenaReady_) allocateArena();
+  placeArena();
   for (const Patch& patch : inputPatches_) {
     tensors_[patch.tensor].data = static_cast<char*>(inputs[patch.index]) + patch.byteOffset;
   }

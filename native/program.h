@@ -3,9 +3,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "shared_arena.h"
 #include "kernel.h"
 #include "memory.h"
 #include "mutex.h"
@@ -51,6 +53,9 @@ class Program {
   // Throws std::runtime_error naming the instruction for an unknown kernel, an operand outside its storage, a workspace
   // outside the arena or an output that is not row-major.
   Program(ProgramSpec spec, ThreadPool& pool);
+  ~Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
 
   const std::vector<int64_t>& inputBytes() const { return spec_.inputBytes; }
   const std::vector<int64_t>& outputBytes() const { return spec_.outputBytes; }
@@ -76,15 +81,15 @@ class Program {
   void checkOperand(const InstructionSpec& instruction, const OperandSpec& operand, const std::string& name,
                     bool output) const;
   void link(ThreadPool& pool);
-  void allocateArena();
+  void placeArena();
 
   ProgramSpec spec_;
   std::vector<Tensor> tensors_;  // operands of all instructions, in order
   std::vector<Kernel> kernels_;
   std::vector<KernelArgs> args_;
   std::vector<Patch> inputPatches_, outputPatches_, arenaPatches_;
-  AlignedBuffer arena_;
-  bool arenaReady_ = false;
+  std::shared_ptr<SharedArena> arena_;
+  char* arenaAt_ = nullptr;  // where the intermediates were placed last
   size_t current_ = 0;
   std::atomic<bool> profiling_{false};
   mutable Mutex profileMutex_;

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <type_traits>
+
+#include "shared_arena.h"
 
 namespace plinth {
 
@@ -15,6 +18,9 @@ class ThreadPool {
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
+
+  // Of the programs that run on these threads.
+  const std::shared_ptr<SharedArena>& arena() const { return arena_; }
 
   int threads() const { return threads_; }
   // Only while no loop runs.
@@ -59,6 +65,7 @@ class ThreadPool {
 
   int threads_;
   State* state_;
+  std::shared_ptr<SharedArena> arena_ = std::make_shared<SharedArena>();
 };
 
 // Lets the operating system prefer every other thread (the event loop above all) over the calling one.
