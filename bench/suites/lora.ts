@@ -98,6 +98,7 @@ function loraStep(model: Model, method: "lora" | "qlora", remat: boolean) {
     decay,
     accumulate: 1,
     seed: 0,
+    precision: "bf16",
   });
   const batch = randomBatch(model.config.vocabSize, [batchSize, context]);
   const { peakBytes } = step.compile(batch);

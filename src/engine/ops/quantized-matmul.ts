@@ -1,3 +1,4 @@
+import { bfloat16ToNumber, numberToBfloat16 } from "../ir/convert.ts";
 import { defineOp, type OpSample, type Oracle, type SampleInput } from "../ir/op.ts";
 import { formatShape, type Shape, sizeOf } from "../ir/shape.ts";
 import { type Attrs, apply1, type Node, type Tensor, type TensorType } from "../ir/tensor.ts";
@@ -114,7 +115,10 @@ export const dequantizeOp = defineOp({
   ],
 });
 
-/** x[..., in] and words -> float32[..., out]. attrs: QuantizedLayout. */
+/**
+ * x[..., in] and words -> float32[..., out]. attrs: QuantizedLayout, {operands?: "bfloat16"}: the kernel rounds x in any
+ * case, the attribute makes the definition say so too.
+ */
 export const quantizedMatmulOp = defineOp({
   name: "quantizedMatmul",
   infer: (inputs, attrs) => {
@@ -131,7 +135,8 @@ export const quantizedMatmulOp = defineOp({
     const out = oracle(type as TensorType);
     const { outSize, inSize } = layoutOf(attrs);
     const weight = unpackWeight((words as Oracle).data, layoutOf(attrs));
-    const { data } = x as Oracle;
+    const given = (x as Oracle).data;
+    const data = attrs["operands"] === "bfloat16" ? given.map((v) => bfloat16ToNumber(numberToBfloat16(v))) : given;
     for (let i = 0; i < out.data.length; i++) {
       const row = Math.floor(i / outSize) * inSize;
       const column = (i % outSize) * inSize;
@@ -146,10 +151,11 @@ export const quantizedMatmulOp = defineOp({
     if (dy === undefined) return [undefined, undefined];
     const { outSize, inSize } = layoutOf(node.attrs);
     const rows = sizeOf(dy.shape.slice(0, -1));
-    const weight = apply1(dequantizeOp, [words as Tensor], node.attrs);
+    const weight = dequantize(words as Tensor, layoutOf(node.attrs));
     const dx = matmul(reshape(dy, [rows, outSize]), weight);
     return [reshape(dx, [...dy.shape.slice(0, -1), inSize]), undefined];
   },
+  operands: [0],
   lower: { kind: "kernel", kernel: "quantized_matmul", ints },
   samples: [
     sample("nf4, one row", [1, 128], layout("nf4", 96, 128)),
