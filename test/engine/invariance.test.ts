@@ -5,17 +5,16 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { NativeMissingError } from "../../src/engine/backends/load-native.ts";
-import { rewriteGraph } from "../../src/engine/compile/rewrite.ts";
 import {
   type Backend,
   createBackend,
   HostRandom,
   jit,
   NdArray,
+  type Precision,
   type Tensor,
   unflatten,
 } from "../../src/engine/index.ts";
-import { apply } from "../../src/engine/ir/tensor.ts";
 import { type Cache, initModel, type Model, modelFamily } from "../../src/models/index.ts";
 
 const largestBatch = 32;
@@ -57,24 +56,6 @@ function tokensOf(which: readonly number[], from = 0, to = T): NdArray {
 
 const firstSequences = (count: number): number[] => Array.from({ length: count }, (_, b) => b);
 
-type Precision = "f32" | "bf16";
-
-/** With "bf16" every product and every attention rounds its operands to bfloat16. */
-function withOperands(backend: Backend, precision: Precision): Backend {
-  if (precision === "f32") return backend;
-  return {
-    name: backend.name,
-    compile: (graph) =>
-      backend.compile(
-        rewriteGraph(graph, (node, inputs) =>
-          node.op.name === "matmul" || node.op.name === "attention"
-            ? apply(node.op, [...inputs], { ...node.attrs, operands: "bfloat16" })
-            : undefined,
-        ),
-      ),
-  };
-}
-
 /** A model's forward pass: logits[B,T,V], and the cache where one is given. */
 function forwardOf({ family, config, params }: Model, backend: Backend, precision: Precision = "f32") {
   const run = jit(
@@ -82,7 +63,7 @@ function forwardOf({ family, config, params }: Model, backend: Backend, precisio
       const { logits, cache } = family.forward(unflatten(Object.entries(params)), inputs, config);
       return { logits, cache: cache ?? {} };
     },
-    { backend: withOperands(backend, precision) },
+    { backend, precision },
   );
   return (inputs: { tokens: NdArray; start?: NdArray; cache?: Record<string, NdArray> }) =>
     run(Object.fromEntries(params), inputs as never) as Promise<{ logits: NdArray; cache: Record<string, NdArray> }>;

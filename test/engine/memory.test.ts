@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { compileProgram } from "../../src/engine/compile/compile-program.ts";
 import { storageCode } from "../../src/engine/compile/program.ts";
 import {
+  adamw,
   add,
   createBackend,
   gelu,
@@ -12,6 +13,7 @@ import {
   mul,
   NdArray,
   type Shape,
+  scalar,
   scatterAdd,
   slice,
   square,
@@ -124,15 +126,21 @@ test("an update runs as soon as its gradient exists when nothing else waits for 
   const layers = 6;
   const D = 16;
   const weights = Object.fromEntries(Array.from({ length: layers }, (_, i) => [`w${i}`, like([D, D])]));
-  const f = (weights: Record<string, Tensor>, x: Tensor) => {
-    const { grads } = valueAndGrad((w: Record<string, Tensor>) => {
+  type Named = Record<string, Tensor>;
+  const f = (weights: Named, m: Named, v: Named, x: Tensor) => {
+    const { grads } = valueAndGrad((w: Named) => {
       let h = x;
       for (let i = 0; i < layers; i++) h = gelu(matmul(h, w[`w${i}`] as Tensor));
       return sum(square(h));
     })(weights);
-    return Object.entries(grads).map(([name, grad]) => add(weights[name] as Tensor, mul(grad, -0.1)));
+    const one = scalar(1);
+    const scalars = { lr: scalar(0.1), gradScale: one, biasCorrection1: one, biasCorrection2: one };
+    const options = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0 };
+    return Object.entries(grads).map(([name, grad]) =>
+      adamw({ param: weights[name] as Tensor, grad, m: m[name] as Tensor, v: v[name] as Tensor, ...scalars }, options),
+    );
   };
-  const compiled = jit(f, { donate: [0], backend: native }).compile(weights, like([2, D]));
+  const compiled = jit(f, { donate: [0, 1, 2], backend: native }).compile(weights, weights, weights, like([2, D]));
   const { instructions } = compileProgram(compiled.graph).spec;
   const updates = instructions.flatMap(({ outputs }, i) => (outputs[0]?.storage === storageCode.input ? [i] : []));
   assert.equal(updates.length, layers);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { packageRoot } from "../../src/base/index.ts";
 import {
   decodeFloat32,
   decodeFloat64,
@@ -27,7 +28,7 @@ function normal(shape: readonly [number, number], seed = 1): NdArray {
 
 /** Arrays of test/golden-quantize/bitsandbytes.safetensors by name, as numbers. */
 function golden(): Record<string, { shape: [number, number]; values: Float64Array; bytes: Uint8Array }> {
-  const path = fileURLToPath(new URL("../../../../test/golden-quantize/bitsandbytes.safetensors", import.meta.url));
+  const path = join(packageRoot(), "test", "golden-quantize", "bitsandbytes.safetensors");
   const file = readFileSync(path);
   const start = 8 + Number(file.readBigUInt64LE(0));
   const header = JSON.parse(file.subarray(8, start).toString());

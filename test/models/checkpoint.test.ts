@@ -181,7 +181,10 @@ suite("folders that do not fit together", () => {
     await editConfig(dir, { n_embed: 24 });
     await rejects(dir, /config\.json: unknown key "n_embed" \(did you mean "n_embd"\?\)/);
     await editConfig(dir, { model_type: "gpt3" });
-    await rejects(dir, /model_type "gpt3" is not supported \(did you mean "gpt2"\?\)\. Fix: use one of gpt2, llama/);
+    await rejects(
+      dir,
+      /model_type "gpt3" is not supported \(did you mean "gpt2"\?\)\. Fix: use one of bert, gpt2, llama/,
+    );
     await writeFile(join(dir, "config.json"), "{}");
     await rejects(dir, /no model_type/);
     await writeFile(join(dir, "config.json"), "{");

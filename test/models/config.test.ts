@@ -21,12 +21,12 @@ suite("registry", () => {
   test("families by model_type; an unknown one names those there are", () => {
     assert.deepEqual(
       modelFamilies().map(({ modelType }) => modelType),
-      ["gpt2", "llama"],
+      ["bert", "gpt2", "llama"],
     );
     assert.equal(modelFamily("llama").modelType, "llama");
     rejects(
       () => modelFamily("lama"),
-      /model_type "lama" is not supported \(did you mean "llama"\?\).*use one of gpt2, llama/,
+      /model_type "lama" is not supported \(did you mean "llama"\?\).*use one of bert, gpt2, llama/,
     );
   });
 });

@@ -115,9 +115,9 @@ for (const { name: backendName, backend, skip } of backends) {
         assert.ok(error <= 1e-5, `${error}`);
       });
 
-      test(`${name}: cached greedy decoding`, async (t) => {
+      if (name.startsWith("bert")) continue; // an encoder does not decode
+      test(`${name}: cached greedy decoding`, async () => {
         const { model, value } = await load();
-        if (model.family.kind === "encoder") return t.skip("an encoder does not decode");
         const expected = value("decode.tokens");
         const { ids, logits } = await decodeGreedily(model, value("decode.prompt"), expected.shape[1] as number, on);
         assert.deepEqual([...ids], [...expected.data]);

@@ -7,7 +7,7 @@ import "./bigram.ts";
 const backend = createBackend("native");
 
 for (const family of modelFamilies()) {
-  for (const tieWordEmbeddings of [true, false]) {
+  for (const tieWordEmbeddings of family.kind === "encoder" ? [true] : [true, false]) {
     test(`${family.modelType}, ${tieWordEmbeddings ? "tied" : "untied"}: losses in chunks have the bits of losses from all logits`, async () => {
       const config = family.createConfig({
         vocabSize: 301,

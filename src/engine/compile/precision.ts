@@ -1,7 +1,7 @@
 import { isNarrow } from "../ir/dtype.ts";
 import { type Graph, topologicalOrder } from "../ir/graph.ts";
 import { sizeOf } from "../ir/shape.ts";
-import { apply, type Node, type Tensor } from "../ir/tensor.ts";
+import { apply, type Node, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { cast } from "../ops/cast.ts";
 import { rewriteGraph } from "./rewrite.ts";
 
@@ -148,13 +148,17 @@ class Rounding {
 
 const additions: ReadonlySet<string> = new Set(["add", "sub", "neg", "cast", "stopGradient"]);
 
-/** True for a product, and for a product plus something smaller that is repeated over it: a bias. */
+/**
+ * True for a product, and for a product plus something of fewer axes that is repeated over it: a bias. Not by size: a bias of
+ * one row's product is as large as that, and a token alone must be rounded as it is among others.
+ */
 function isLinear(node: Node): boolean {
   if (node.op.name === "matmul") return true;
   if (node.op.name !== "add") return false;
-  const size = sizeOf(node.outputs[0]?.shape ?? []);
+  const type = node.outputs[0] as TensorType;
   const [a, b] = node.inputs as [Tensor, Tensor];
-  const repeated = (tensor: Tensor): boolean => sizeOf(tensor.shape) < size || tensor.node.op.name === "broadcastTo";
+  const repeated = ({ rank, shape, node: { op } }: Tensor): boolean =>
+    rank < type.shape.length || sizeOf(shape) < sizeOf(type.shape) || op.name === "broadcastTo";
   return (repeated(a) && isLinear(origin(b))) || (repeated(b) && isLinear(origin(a)));
 }
 

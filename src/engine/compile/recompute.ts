@@ -33,6 +33,31 @@ export function recomputeCheap({ order, groups, clusters, inputsOf, outputs }: C
     );
     return cheapOpcodes.has(opcode);
   };
+  /**
+   * The node and the cheap nodes of its group that only it needs to be made of; what they read must come from elsewhere. A
+   * value that was rounded on the way may come from this very group: it is stored instead, in fewer bytes.
+   */
+  const growCone = (i: number): { cone: ReadonlySet<number>; leaves: ReadonlySet<number> | undefined } => {
+    const own = clusters[i] as Cluster;
+    const inGroup = (j: number): boolean => members.get(own)?.has(j) === true;
+    for (const throughRounding of [true, false]) {
+      const cone = new Set<number>();
+      const leaves = new Set<number>();
+      const isStop = (j: number): boolean => !throughRounding && bytesOf(order[j] as Node) < bytesOf(order[i] as Node);
+      const grow = (j: number): void => {
+        if (cone.has(j) || leaves.has(j)) return;
+        const inside = inGroup(j) && isCheap(j) && sameShape(clusters[j]?.shape ?? [], own.shape) && !isStop(j);
+        if (!inside || cone.size === maxRecomputed) leaves.add(j);
+        else {
+          cone.add(j);
+          for (const input of inputsOf[j] as number[]) grow(input);
+        }
+      };
+      grow(i);
+      if ([...leaves].every((leaf) => !inGroup(leaf) || isStop(leaf))) return { cone, leaves };
+    }
+    return { cone: new Set(), leaves: undefined };
+  };
   order.forEach((node, i) => {
     const own = clusters[i] as Cluster;
     if (!isCheap(i) || outputs.has(i)) return;
@@ -45,28 +70,14 @@ export function recomputeCheap({ order, groups, clusters, inputsOf, outputs }: C
     const readable = (group: Cluster): boolean =>
       group.fusible && sameShape(group.shape, own.shape) && group.members.some((j) => isElementwise(order[j] as Node));
     if (![...outside].every(readable)) return;
-    // The cone: this node and the cheap nodes of its group that only it needs to be made of.
-    const cone = new Set<number>();
-    const leaves = new Set<number>();
-    const grow = (j: number): void => {
-      if (cone.has(j) || leaves.has(j)) return;
-      const inside = members.get(own)?.has(j) === true && isCheap(j) && sameShape(clusters[j]?.shape ?? [], own.shape);
-      if (!inside || cone.size === maxRecomputed) leaves.add(j);
-      else {
-        cone.add(j);
-        for (const input of inputsOf[j] as number[]) grow(input);
-      }
-    };
-    grow(i);
+    const { cone, leaves } = growCone(i);
+    if (leaves === undefined) return;
     let bytes = 0;
     for (const leaf of leaves) {
-      const source = order[leaf] as Node;
-      // A leaf made in this very group would have to be stored instead.
-      if (members.get(own)?.has(leaf) === true) return;
-      for (const type of source.outputs)
+      for (const type of (order[leaf] as Node).outputs)
         if (sizeOf(type.shape) * 8 > size) bytes += sizeOf(type.shape) * dtypeBytes[type.dtype];
     }
-    if (bytes > size * dtypeBytes[node.outputs[0]?.dtype ?? "float32"]) return;
+    if (bytes > size * bytesOf(node)) return;
     for (const group of outside) {
       const set = members.get(group) as Set<number>;
       if (set.size + cone.size > maxNodes) return;
@@ -74,6 +85,10 @@ export function recomputeCheap({ order, groups, clusters, inputsOf, outputs }: C
     for (const group of outside) for (const j of cone) members.get(group)?.add(j);
   });
   return new Map([...members].map(([group, set]) => [group, [...set].sort((a, b) => a - b)]));
+}
+
+function bytesOf(node: Node): number {
+  return dtypeBytes[node.outputs[0]?.dtype ?? "float32"];
 }
 
 function isElementwise(node: Node): boolean {
