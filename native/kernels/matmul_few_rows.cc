@@ -75,7 +75,7 @@ template <int M, int NV, typename Terms, typename T>
 void vectorsOfColumns(const Product& p, const float* a, int64_t from, int64_t columns) {
   constexpr int kPer = Terms::kPerItem;
   const int64_t stride = p.b.lineStride, items = ceilDiv(p.K, kPer);
-  constexpr int64_t kAhead = 512 / sizeof(T);
+  constexpr int64_t kStep = kLanes * kPer;
   Strip<M, NV * kLanes> strip(p, from, columns);
   for (int v = 0; v < NV && v * kLanes < columns; v++) {
     const T* b = reinterpret_cast<const T*>(p.b.at(from + v * kLanes, 0));
@@ -86,13 +86,16 @@ void vectorsOfColumns(const Product& p, const float* a, int64_t from, int64_t co
       for (int m = 0; m < M; m++) sum[m] = simd::zero();
       for (int64_t item = block; item < end; item += kLanes) {
         const int64_t n = std::min<int64_t>(kLanes, end - item), left = p.K - item * kPer;
+        // The lines of the next block in the order of memory, for where they follow each other: prefetching along each of
+        // these lines ends beyond its end, and would find the next block's beginnings too late.
+        const T* next = b + kLanes * stride + item * kStep;
         F32 block16[kLanes];
         if (lines >= kLanes && left >= kLanes * kPer) {
           PLINTH_UNROLL
           for (int i = 0; i < kLanes; i++) {
             const T* at = b + i * stride + item * kPer;
             block16[i] = Reader<Terms, T>::along(at, kLanes * kPer);
-            PLINTH_PREFETCH(at + kAhead);
+            PLINTH_PREFETCH_L2(next + i * kStep);
           }
         } else {
           for (int i = 0; i < kLanes; i++) {
