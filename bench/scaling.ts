@@ -30,7 +30,7 @@ const sweeps: readonly Sweep[] = [
 const precisions: readonly StepPrecision[] = ["f32", "bf16"];
 const precisionName = { f32: "float32", bf16: "bfloat16" } as const;
 const precisionColour = { f32: "blue", bf16: "orange" } as const;
-const idealName = "ideal: in proportion to arithmetic, from the best rate (memory: to context)";
+const idealName = "ideal: as the arithmetic, from the best rate";
 
 interface Point {
   readonly value: number;
