@@ -1,9 +1,6 @@
-import { loadNative } from "../src/engine/backends/load-native.ts";
-import { storageCode } from "../src/engine/compile/program.ts";
 import { HostRandom, hostInfo, measureLimits } from "../src/engine/index.ts";
 import { encodeHost } from "../src/engine/ir/convert.ts";
-import { dtypeBytes, dtypeCode, type HostArray } from "../src/engine/ir/dtype.ts";
-import { rowMajorStrides, sizeOf } from "../src/engine/ir/shape.ts";
+import { kernelOperand, kernelTimer } from "./kernel-timer.ts";
 import { type BenchRow, median, missingModule, Peer, settle } from "./peer.ts";
 
 interface Case {
@@ -129,69 +126,29 @@ async function race(
   return times;
 }
 
-/** Runs the kernel alone: programs of nothing but this call, repeated. */
+/** The kernel alone. */
 function own(
   c: Case,
   pass: Pass,
   dtype: (typeof dtypes)[number],
 ): { run: (repeats: number) => Promise<number>; flops: number } {
-  const addon = loadNative();
   const [B, T, S, H, G, K] = c.sizes;
-  const [query, keys, rows] = [
-    [B, T, H, K],
-    [B, S, G, K],
-    [B, H, T],
-  ];
   const random = new HostRandom(1);
   const draws = encodeHost(
     dtype,
     Array.from({ length: 4096 }, () => random.uniform() * 2 - 1),
   );
-  const memory = (shape: readonly number[], type: "float32" | "bfloat16" = dtype) => {
-    const buffer = addon.allocate(sizeOf(shape) * dtypeBytes[type]);
-    const data: HostArray = type === "float32" ? new Float32Array(buffer) : new Uint16Array(buffer);
-    if (type === dtype) for (let i = 0; i < data.length; i++) data[i] = draws[i % draws.length] as number;
-    return { data, shape, type };
-  };
-  const [q, k, v, out, lse] = [memory(query), memory(keys), memory(keys), memory(query), memory(rows, "float32")];
-  const grads = [memory(query), memory(keys), memory(keys)];
-  const inputs = pass === "forward" ? [q, k, v] : [q, k, v, out, lse, memory(query)];
-  const outputs = pass === "forward" ? [out, lse] : grads;
-  const workspaceBytes = pass === "forward" ? 0 : 2 * Math.ceil(16 / G) * B * S * G * K * 4;
-  const operand = (storage: number, { shape, type }: ReturnType<typeof memory>, index: number) => ({
-    storage,
-    index,
-    byteOffset: 0,
-    dtype: dtypeCode[type],
-    shape,
-    strides: rowMajorStrides(shape),
-  });
-  const instruction = {
-    kernel: pass === "forward" ? "attention" : "attention_grad",
-    inputs: inputs.map((x, i) => operand(storageCode.input, x, i)),
-    outputs: outputs.map((x, i) => operand(storageCode.output, x, i)),
+  const queries = () => kernelOperand([B, T, H, K], dtype, (i) => draws[i % draws.length] as number);
+  const keys = () => kernelOperand([B, S, G, K], dtype, (i) => draws[i % draws.length] as number);
+  const [q, k, v, out, lse] = [queries(), keys(), keys(), queries(), kernelOperand([B, H, T], "float32")];
+  const forward = pass === "forward";
+  const run = kernelTimer({
+    kernel: forward ? "attention" : "attention_grad",
+    inputs: forward ? [q, k, v] : [q, k, v, out, lse, queries()],
+    outputs: forward ? [out, lse] : [queries(), keys(), keys()],
     ints: [c.causal ? 1 : 0, 0, 0, 0, dtype === "bfloat16" ? 1 : 0, 0, 0, 0],
     floats: [1 / Math.sqrt(K), 0, 0],
-    workspaceOffset: 0,
-    workspaceBytes,
-    label: "attention",
-  };
-  const programs = new Map<number, ReturnType<typeof addon.createProgram>>();
-  const run = async (repeats: number): Promise<number> => {
-    const program =
-      programs.get(repeats) ??
-      addon.createProgram({
-        arenaBytes: workspaceBytes,
-        inputs: inputs.map(({ data }) => ({ bytes: data.byteLength })),
-        outputs: outputs.map(({ data }) => ({ bytes: data.byteLength })),
-        constants: [],
-        instructions: Array.from({ length: repeats }, () => instruction),
-      });
-    programs.set(repeats, program);
-    const data = [inputs, outputs].map((list) => list.map((x) => x.data)) as [HostArray[], HostArray[]];
-    const start = performance.now();
-    await addon.run(program, ...data);
-    return (performance.now() - start) / 1000 / repeats;
-  };
-  return { run, flops: (pass === "forward" ? 4 : 10) * B * H * T * S * K * (c.causal ? 0.5 : 1) };
+    workspaceBytes: forward ? 0 : 2 * Math.ceil(16 / G) * B * S * G * K * 4,
+  });
+  return { run, flops: (forward ? 4 : 10) * B * H * T * S * K * (c.causal ? 0.5 : 1) };
 }

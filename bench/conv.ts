@@ -1,7 +1,6 @@
-import { loadNative } from "../src/engine/backends/load-native.ts";
-import { storageCode } from "../src/engine/compile/program.ts";
 import { HostRandom, hostInfo } from "../src/engine/index.ts";
-import { rowMajorStrides, sizeOf } from "../src/engine/ir/shape.ts";
+import { sizeOf } from "../src/engine/ir/shape.ts";
+import { kernelOperand, kernelTimer } from "./kernel-timer.ts";
 import { type BenchRow, median, missingModule, Peer, settle } from "./peer.ts";
 
 interface Case {
@@ -94,57 +93,26 @@ export async function benchConv(options: { rounds?: number; turnSeconds?: number
   return rows;
 }
 
-/** Runs the kernel alone, as bench/matmul.ts does: programs of nothing but this convolution, repeated. */
+/** The kernel alone. */
 function own(c: Case, pass: (typeof passes)[number]): { run: (repeats: number) => Promise<number>; flops: number } {
-  const addon = loadNative();
   const axes = c.x.length - 2;
   const all = (n: number): number[] => new Array<number>(axes).fill(n);
   const [stride, padding] = [c.stride ?? 1, c.padding ?? 0];
   const out = c.x.slice(2).map((n, i) => Math.floor((n + 2 * padding - (c.weight[2 + i] as number)) / stride) + 1);
   const y = [c.x[0] as number, c.weight[0] as number, ...out];
   const random = new HostRandom(1);
-  const memory = (shape: readonly number[]): Float32Array => {
-    const data = new Float32Array(addon.allocate(sizeOf(shape) * 4));
-    for (let i = 0; i < data.length; i++) data[i] = random.uniform() - 0.5;
-    return data;
-  };
-  const operand = (storage: number, index: number, shape: readonly number[]) => ({
-    storage,
-    index,
-    byteOffset: 0,
-    dtype: 0,
-    shape,
-    strides: rowMajorStrides(shape),
-  });
+  const memory = (shape: readonly number[]) => kernelOperand(shape, "float32", () => random.uniform() - 0.5);
   const [kernel, first, second, result] =
     pass === "forward"
-      ? ["conv", c.x, c.weight, y]
+      ? (["conv", c.x, c.weight, y] as const)
       : pass === "input gradient"
-        ? ["conv_input_grad", y, c.weight, c.x]
-        : ["conv_weight_grad", c.x, y, c.weight];
-  const [a, b, to] = [first, second, result].map((shape) => memory(shape as readonly number[]));
-  const inputs = [a as Float32Array, b as Float32Array];
-  const instruction = {
-    kernel: kernel as string,
-    inputs: [first, second].map((shape, i) => operand(storageCode.input, i, shape as readonly number[])),
-    outputs: [operand(storageCode.output, 0, result as readonly number[])],
+        ? (["conv_input_grad", y, c.weight, c.x] as const)
+        : (["conv_weight_grad", c.x, y, c.weight] as const);
+  const run = kernelTimer({
+    kernel,
+    inputs: [memory(first), memory(second)],
+    outputs: [memory(result)],
     ints: [0, c.groups ?? 1, axes, ...all(stride), ...all(padding), ...all(1)],
-    floats: [],
-    workspaceOffset: 0,
-    workspaceBytes: 0,
-    label: "convolution",
-  };
-  const run = async (repeats: number): Promise<number> => {
-    const program = addon.createProgram({
-      arenaBytes: 0,
-      inputs: inputs.map((data) => ({ bytes: data.byteLength })),
-      outputs: [{ bytes: (to as Float32Array).byteLength }],
-      constants: [],
-      instructions: Array.from({ length: repeats }, () => instruction),
-    });
-    const start = performance.now();
-    await addon.run(program, inputs, [to as Float32Array]);
-    return (performance.now() - start) / 1000 / repeats;
-  };
+  });
   return { run, flops: 2 * sizeOf(y) * sizeOf(c.weight.slice(1)) };
 }

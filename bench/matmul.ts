@@ -2,11 +2,9 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { packageRoot } from "../src/base/index.ts";
-import { loadNative } from "../src/engine/backends/load-native.ts";
-import { storageCode } from "../src/engine/compile/program.ts";
 import { HostRandom, hostInfo, measureLimits } from "../src/engine/index.ts";
 import { numberToBfloat16 } from "../src/engine/ir/convert.ts";
-import { dtypeCode } from "../src/engine/ir/dtype.ts";
+import { type KernelOperand, kernelOperand, kernelTimer } from "./kernel-timer.ts";
 import { type BenchRow, median, missingModule, Peer, python, settle } from "./peer.ts";
 
 /** a[m,k] x b[k,n]; a transposed operand lies in memory as its transpose. */
@@ -237,60 +235,24 @@ async function race(
 
 const maxRepeats = 500;
 
-/** Runs the kernel alone: programs of nothing but this product, repeated. */
+/** The kernel alone. */
 function ownProduct(shape: Shape & { readonly dtype: BenchDType }): (repeats: number) => Promise<number> {
-  const addon = loadNative();
-  const { m, k, n } = shape;
+  const { m, k, n, dtype } = shape;
   const random = new HostRandom(1);
-  const isNarrow = shape.dtype === "bfloat16";
-  const fill = (size: number): Float32Array | Uint16Array => {
-    const memory = addon.allocate(size * (isNarrow ? 2 : 4));
-    const data = isNarrow ? new Uint16Array(memory) : new Float32Array(memory);
-    for (let i = 0; i < size; i++)
-      data[i] = isNarrow ? numberToBfloat16(random.uniform() - 0.5) : random.uniform() - 0.5;
-    return data;
+  const element = (): number => {
+    const x = random.uniform() - 0.5;
+    return dtype === "bfloat16" ? numberToBfloat16(x) : x;
   };
-  const a = fill(m * k);
-  const b = fill(k * n);
-  const out = fill(m * n);
-  const operand = (storage: number, index: number, rows: number, columns: number, transposed: boolean) => ({
-    storage,
-    index,
-    byteOffset: 0,
-    dtype: dtypeCode[shape.dtype],
-    shape: [rows, columns],
-    strides: transposed ? [1, rows] : [columns, 1],
+  const operand = (rows: number, columns: number, transposed: boolean | undefined): KernelOperand => ({
+    ...kernelOperand([rows, columns], dtype, element),
+    strides: transposed === true ? [1, rows] : [columns, 1],
   });
-  const instruction = {
+  return kernelTimer({
     kernel: "matmul",
-    inputs: [
-      operand(storageCode.input, 0, m, k, shape.transposeA === true),
-      operand(storageCode.input, 1, k, n, shape.transposeB === true),
-    ],
-    outputs: [operand(storageCode.output, 0, m, n, false)],
-    ints: [isNarrow ? 1 : 0],
-    floats: [],
-    workspaceOffset: 0,
-    workspaceBytes: 0,
-    label: "product",
-  };
-  const programs = new Map<number, ReturnType<typeof addon.createProgram>>();
-  return async (repeats) => {
-    let program = programs.get(repeats);
-    if (program === undefined) {
-      program = addon.createProgram({
-        arenaBytes: 0,
-        inputs: [{ bytes: a.byteLength }, { bytes: b.byteLength }],
-        outputs: [{ bytes: out.byteLength }],
-        constants: [],
-        instructions: Array.from({ length: repeats }, () => instruction),
-      });
-      programs.set(repeats, program);
-    }
-    const start = performance.now();
-    await addon.run(program, [a, b], [out]);
-    return (performance.now() - start) / 1000 / repeats;
-  };
+    inputs: [operand(m, k, shape.transposeA), operand(k, n, shape.transposeB)],
+    outputs: [kernelOperand([m, n], dtype)],
+    ints: [dtype === "bfloat16" ? 1 : 0],
+  });
 }
 
 function describe({ m, k, n, transposeA, transposeB }: Shape): string {

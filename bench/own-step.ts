@@ -1,7 +1,7 @@
-import { type Precision, type Probe, trainProbe } from "../src/cli/bench/probes.ts";
+import { type Probe, trainProbe } from "../src/cli/bench/probes.ts";
+import type { Precision } from "../src/engine/index.ts";
 import { countParameters, initModel, modelFamily } from "../src/models/index.ts";
-
-export type StepPrecision = Precision;
+import { secondsOf } from "./peer.ts";
 
 /** A training step to race: random weights and tokens, AdamW, gradient clipping, no dropout. */
 export interface StepShape {
@@ -24,7 +24,7 @@ export interface OwnStep {
   readonly executables: Probe["executables"];
 }
 
-export async function ownStep(shape: StepShape, precision: StepPrecision): Promise<OwnStep> {
+export async function ownStep(shape: StepShape, precision: Precision): Promise<OwnStep> {
   const family = modelFamily(shape.arch);
   const config = family.createConfig({
     vocabSize: shape.vocab,
@@ -36,11 +36,7 @@ export async function ownStep(shape: StepShape, precision: StepPrecision): Promi
   const model = initModel(family, config, { seed: 0 });
   const parameters = countParameters(model);
   const probe = trainProbe(model, { batchSize: shape.batch, context: shape.context, precision });
-  const run = async (): Promise<number> => {
-    const start = performance.now();
-    await probe.run();
-    return (performance.now() - start) / 1000;
-  };
+  const run = () => secondsOf(probe.run);
   const { flops, peakBytes, executables } = probe;
   return { run, flops, peakBytes, parameters, executables };
 }

@@ -45,6 +45,13 @@ export class Peer {
   }
 }
 
+/** How long a piece of work takes. */
+export async function secondsOf(work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return (performance.now() - start) / 1000;
+}
+
 /** Between turns: long enough for the threads of the side that has just run to stop waiting for more work. */
 export function settle(milliseconds = 300): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));

@@ -3,14 +3,12 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { packageRoot } from "../src/base/index.ts";
+import { operandsOfPrecision, type Precision, precisions } from "../src/engine/index.ts";
 import { plinth, shakespeareText } from "./command-line.ts";
 import type { BenchRow } from "./peer.ts";
 import { type Band, type Line, plotPanels } from "./plot.ts";
 import type { SuiteOptions } from "./suite.ts";
 
-const precisions = ["f32", "bf16"] as const;
-type Precision = (typeof precisions)[number];
-const names = { f32: "float32", bf16: "bfloat16" } as const;
 const colours = { f32: "blue", bf16: "orange" } as const;
 
 /** Noise is twice the standard deviation between seeds: what all but one in twenty runs stay within. */
@@ -141,7 +139,7 @@ function plot(runs: readonly Run[]): string {
   const exact = spreads(runs, "f32");
   const lines = (from: (step: number) => number): Line[] =>
     runs.map(({ precision, losses }) => ({
-      name: names[precision],
+      name: operandsOfPrecision[precision],
       colour: colours[precision],
       points: losses.map(([step, loss]) => [step, loss - from(step)] as const),
     }));

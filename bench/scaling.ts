@@ -1,8 +1,19 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { packageRoot } from "../src/base/index.ts";
-import { attention, jit, mul, sum, type Tensor, type TensorType, valueAndGrad } from "../src/engine/index.ts";
-import { ownStep, type StepPrecision, type StepShape } from "./own-step.ts";
+import {
+  attention,
+  jit,
+  mul,
+  operandsOfPrecision,
+  type Precision,
+  precisions,
+  sum,
+  type Tensor,
+  type TensorType,
+  valueAndGrad,
+} from "../src/engine/index.ts";
+import { ownStep, type StepShape } from "./own-step.ts";
 import { type BenchRow, median } from "./peer.ts";
 import { type Panel, plotPanels } from "./plot.ts";
 import type { SuiteOptions } from "./suite.ts";
@@ -27,8 +38,6 @@ const sweeps: readonly Sweep[] = [
   { name: "batch", values: [1, 2, 4, 8, 16, 32], shape: (batch) => ({ ...base, batch }) },
 ];
 
-const precisions: readonly StepPrecision[] = ["f32", "bf16"];
-const precisionName = { f32: "float32", bf16: "bfloat16" } as const;
 const precisionColour = { f32: "blue", bf16: "orange" } as const;
 const idealName = "ideal: as the arithmetic, from the best rate";
 
@@ -43,7 +52,7 @@ interface Point {
 
 interface Curve {
   readonly sweep: string;
-  readonly precision: StepPrecision;
+  readonly precision: Precision;
   readonly points: readonly Point[];
 }
 
@@ -75,7 +84,7 @@ export async function benchScaling({ quick }: SuiteOptions): Promise<readonly Be
   return [...curves.map(growthRow), memoryRow(memory)];
 }
 
-async function measure(shape: StepShape, value: number, precision: StepPrecision, rounds: number): Promise<Point> {
+async function measure(shape: StepShape, value: number, precision: Precision, rounds: number): Promise<Point> {
   const step = await ownStep(shape, precision);
   await step.run();
   const times: number[] = [];
@@ -89,7 +98,7 @@ function growthRow({ sweep, precision, points }: Curve): BenchRow {
   const [first, last] = [points[0] as Point, points.at(-1) as Point];
   const [time, work] = [last.seconds / first.seconds, last.flops / first.flops];
   return {
-    name: `step time, ${sweep} ${first.value} to ${last.value}, ${precisionName[precision]}`,
+    name: `step time, ${sweep} ${first.value} to ${last.value}, ${operandsOfPrecision[precision]}`,
     value: time,
     unit: "times longer",
     peer: "arithmetic",
@@ -162,7 +171,7 @@ function plot(curves: readonly Curve[], memory: readonly MemoryPoint[]): string 
             points: points.map((p) => [p.value, p.flops / rate / 1e9] as const),
           },
           {
-            name: precisionName[precision],
+            name: operandsOfPrecision[precision],
             colour,
             dots: true,
             points: points.map((p) => [p.value, p.seconds] as const),

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
-import { hostInfo, measureLimits } from "../src/engine/index.ts";
-import { ownStep, type StepPrecision, type StepShape } from "./own-step.ts";
+import { hostInfo, measureLimits, operandsOfPrecision, type Precision } from "../src/engine/index.ts";
+import { ownStep, type StepShape } from "./own-step.ts";
 import { type BenchRow, median, missingModule, Peer, settle } from "./peer.ts";
 import type { SuiteOptions } from "./suite.ts";
 
@@ -35,7 +35,7 @@ export async function raceStep(shape: StepShape, { quick }: SuiteOptions): Promi
   return rows;
 }
 
-async function raceOne(shape: StepShape, precision: StepPrecision, rounds: number): Promise<readonly BenchRow[]> {
+async function raceOne(shape: StepShape, precision: Precision, rounds: number): Promise<readonly BenchRow[]> {
   const own = await ownStep(shape, precision);
   await own.run();
   const { peers, problems } = await openPeers(shape, precision);
@@ -54,9 +54,8 @@ async function raceOne(shape: StepShape, precision: StepPrecision, rounds: numbe
     peer.close();
   }
 
-  const names = { f32: "float32", bf16: "bfloat16" };
   const tokens = shape.batch * shape.context;
-  const title = `${shape.arch === "bert" ? "BERT" : "GPT"} step ${(own.parameters / 1e6).toFixed(1)}M, ${shape.batch}x${shape.context} tokens, ${names[precision]}`;
+  const title = `${shape.arch === "bert" ? "BERT" : "GPT"} step ${(own.parameters / 1e6).toFixed(1)}M, ${shape.batch}x${shape.context} tokens, ${operandsOfPrecision[precision]}`;
   const limits = measureLimits({ seconds: 1 });
   const limit = precision === "bf16" ? limits.bfloat16Gflops : limits.gflops;
   const gflops = own.flops / median(ours) / 1e9;
@@ -86,7 +85,7 @@ async function raceOne(shape: StepShape, precision: StepPrecision, rounds: numbe
       name: "  its products and attention",
       value: gflops,
       unit: "GFLOP/s",
-      peer: `measured ${names[precision]} limit`,
+      peer: `measured ${operandsOfPrecision[precision]} limit`,
       peerValue: limit,
       ratio: gflops / limit,
       ...(target === undefined ? {} : { target }),
@@ -96,7 +95,7 @@ async function raceOne(shape: StepShape, precision: StepPrecision, rounds: numbe
 }
 
 /** Eager and compiled, each in a process of its own; what cannot be had is said. */
-async function openPeers(shape: StepShape, precision: StepPrecision) {
+async function openPeers(shape: StepShape, precision: Precision) {
   const absent = [missingModule("torch"), shape.arch === "bert" ? missingModule("transformers") : undefined].find(
     (problem) => problem !== undefined,
   );
@@ -105,7 +104,7 @@ async function openPeers(shape: StepShape, precision: StepPrecision) {
   const problems: string[] = [];
   for (const name of ["eager", "compiled"]) {
     const peer = new Peer("torch_step.py");
-    const dtype = precision === "bf16" ? "bfloat16" : "float32";
+    const dtype = operandsOfPrecision[precision];
     const request = { ...shape, dtype, compile: name === "compiled", threads: hostInfo().threads };
     const answer = await peer.ask<{ version?: string; error?: string }>(request).catch((error: Error) => ({
       error: error.message,
@@ -123,7 +122,7 @@ async function openPeers(shape: StepShape, precision: StepPrecision) {
 }
 
 /** Ours from a fresh process, theirs as they reported: the leaner of the two, since compiling may cost memory. */
-function memoryRow(shape: StepShape, precision: StepPrecision, peakOfPeers: readonly number[]): BenchRow {
+function memoryRow(shape: StepShape, precision: Precision, peakOfPeers: readonly number[]): BenchRow {
   const file = join(import.meta.dirname, `step-memory.${import.meta.filename.endsWith(".ts") ? "ts" : "js"}`);
   const child = spawnSync(process.execPath, [file, JSON.stringify({ shape, precision })], {
     encoding: "utf8",

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { hostInfo, measureLimits } from "../../src/engine/index.ts";
 import { generateText } from "../../src/generate/index.ts";
 import { countParameters } from "../../src/models/index.ts";
-import { type BenchRow, median, missingModule, Peer, settle } from "../peer.ts";
+import { type BenchRow, median, missingModule, Peer, secondsOf, settle } from "../peer.ts";
 import { bytesPerToken, randomGguf, randomQuantizedLlama, small1b, tiny1b } from "../random-llama.ts";
 import type { Suite, SuiteOptions } from "../suite.ts";
 
@@ -47,11 +47,8 @@ async function benchDecode({ quick }: SuiteOptions): Promise<readonly BenchRow[]
         const { tokensPerSecond } = await generateText(model, ids(16), { ...greedy, maxTokens: tokens + 1 });
         return 1 / tokensPerSecond;
       },
-      prefill: async (): Promise<number> => {
-        const start = performance.now();
-        await generateText(model, ids(prompt), { ...greedy, maxTokens: 1 });
-        return (performance.now() - start) / 1000 / prompt;
-      },
+      prefill: async (): Promise<number> =>
+        (await secondsOf(() => generateText(model, ids(prompt), { ...greedy, maxTokens: 1 }))) / prompt,
     };
     const theirs = {
       decode: async () => (await peer?.ask<{ seconds: number }>({ decode: tokens, from: 16 }))?.seconds ?? 0,

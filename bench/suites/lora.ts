@@ -1,9 +1,9 @@
 import { findAdapter } from "../../src/adapt/index.ts";
-import { randomBatch } from "../../src/cli/bench/probes.ts";
+import { stepProbe } from "../../src/cli/bench/probes.ts";
 import { hostInfo } from "../../src/engine/index.ts";
 import { countParameters, type Model } from "../../src/models/index.ts";
-import { causalLm, createOptimizer, TrainStep } from "../../src/train/index.ts";
-import { type BenchRow, median, missingModule, Peer, settle } from "../peer.ts";
+import { causalLm } from "../../src/train/index.ts";
+import { type BenchRow, median, missingModule, Peer, secondsOf, settle } from "../peer.ts";
 import { type LlamaShape, randomLlama, randomQuantizedLlama, small1b, tiny1b } from "../random-llama.ts";
 import type { Suite, SuiteOptions } from "../suite.ts";
 
@@ -91,23 +91,8 @@ async function benchLora({ quick }: SuiteOptions): Promise<readonly BenchRow[]> 
 
 function loraStep(model: Model, method: "lora" | "qlora", remat: boolean) {
   const { trainable, frozen, assemble, decay } = findAdapter(method).adapt(model, { rank });
-  const step = new TrainStep(trainable, frozen, {
-    loss: causalLm(model.family, model.config, { assemble, remat }),
-    optimizer: createOptimizer("adamw", {}),
-    clipNorm: 1,
-    decay,
-    accumulate: 1,
-    seed: 0,
-    precision: "bf16",
-  });
-  const batch = randomBatch(model.config.vocabSize, [batchSize, context]);
-  const { peakBytes } = step.compile(batch);
-  step.initialiseSlots();
-  let number = 0;
-  const run = async (): Promise<number> => {
-    const start = performance.now();
-    await step.run(++number, 1e-4, [batch]);
-    return (performance.now() - start) / 1000;
-  };
-  return { run, peakBytes };
+  const loss = causalLm(model.family, model.config, { assemble, remat });
+  const { vocabSize } = model.config;
+  const probe = stepProbe({ trainable, frozen, loss, decay, vocabSize }, { batchSize, context, precision: "bf16" });
+  return { run: () => secondsOf(probe.run), peakBytes: probe.peakBytes };
 }

@@ -19,7 +19,7 @@ export {
   type Specs,
 } from "./compile/jit.ts";
 export { formatBytes } from "./compile/memory-limit.ts";
-export { type Precision, precisions } from "./compile/precision.ts";
+export { operandsOfPrecision, type Precision, precisions } from "./compile/precision.ts";
 export { allocateBytes, type HostInfo, hostInfo, type MachineLimits, mapFile, measureLimits } from "./host-info.ts";
 export * from "./ir/index.ts";
 export * from "./ops/index.ts";

@@ -1,10 +1,10 @@
 import { existsSync } from "node:fs";
 import { PlinthError } from "../../base/index.ts";
 import { Tokenizer } from "../../data/index.ts";
+import type { Precision } from "../../engine/index.ts";
 import { castParams, expectDecoder, initModel, type Model, modelFamily } from "../../models/index.ts";
 import type { CommandArgs, CommandIo } from "../command.ts";
 import { openModel } from "../open-model.ts";
-import type { Precision } from "./probes.ts";
 
 /** The GPT of 12.3M parameters that the benches race. */
 export const defaults = { arch: "gpt2", layers: 6, width: 384, heads: 6, context: 256, vocab: 4096, batchSize: 8 };

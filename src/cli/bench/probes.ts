@@ -3,8 +3,8 @@ import {
   HostRandom,
   jit,
   NdArray,
+  type Precision,
   type Tensor,
-  type TensorType,
   unflatten,
 } from "../../engine/index.ts";
 import type { Model } from "../../models/index.ts";
@@ -13,6 +13,7 @@ import {
   createOptimizer,
   type LossFunction,
   maskedLm,
+  type Parameters,
   type TrainBatch,
   TrainStep,
 } from "../../train/index.ts";
@@ -30,8 +31,6 @@ export interface Probe {
   readonly compileSeconds: number;
 }
 
-export type Precision = "f32" | "bf16";
-
 export interface TrainProbeOptions {
   readonly batchSize: number;
   readonly context: number;
@@ -42,22 +41,42 @@ export interface TrainProbeOptions {
 
 /** A whole training step of a model. The model's weights are trained in place: they are the probe's from here on. */
 export function trainProbe(model: Model, options: TrainProbeOptions): Probe {
-  const { batchSize, context } = options;
   const specs = model.family.parameters(model.config);
-  const batch = randomBatch(model.config.vocabSize, [batchSize, context]);
-  const step = new TrainStep(
-    Object.fromEntries(model.params),
-    {},
+  return stepProbe(
     {
+      trainable: Object.fromEntries(model.params),
+      frozen: {},
       loss: lossOf(model),
-      optimizer: createOptimizer(options.optimizer ?? "adamw", {}),
-      clipNorm: 1,
       decay: (name) => specs[name]?.decay ?? false,
-      accumulate: 1,
-      seed: 0,
-      precision: options.precision,
+      vocabSize: model.config.vocabSize,
     },
+    options,
   );
+}
+
+/** What a step trains, and to what end. */
+export interface StepParts {
+  readonly trainable: Parameters;
+  readonly frozen: Parameters;
+  readonly loss: LossFunction;
+  readonly decay: (name: string) => boolean;
+  readonly vocabSize: number;
+}
+
+/** A training step on random tokens. The trainable weights are the probe's from here on. */
+export function stepProbe({ trainable, frozen, loss, decay, vocabSize }: StepParts, options: TrainProbeOptions): Probe {
+  const { batchSize, context, precision } = options;
+  const batch = randomBatch(vocabSize, [batchSize, context]);
+  const optimizer = createOptimizer(options.optimizer ?? "adamw", {});
+  const step = new TrainStep(trainable, frozen, {
+    loss,
+    optimizer,
+    clipNorm: 1,
+    decay,
+    accumulate: 1,
+    seed: 0,
+    precision,
+  });
   const from = performance.now();
   const { flops, peakBytes, executables } = step.compile(batch);
   const compileSeconds = (performance.now() - from) / 1000;
@@ -73,7 +92,7 @@ function lossOf({ family, config }: Model): LossFunction {
 }
 
 /** Random tokens and targets, the same for the same shape. */
-export function randomBatch(vocabSize: number, shape: readonly [number, number]): TrainBatch {
+function randomBatch(vocabSize: number, shape: readonly [number, number]): TrainBatch {
   const random = new HostRandom(0);
   const count = shape[0] * shape[1];
   const ids = () =>
@@ -114,19 +133,13 @@ export function decodeProbe(model: Model, { batchSize, context }: DecodeProbeOpt
     { donate: [1], name: "decode" },
   );
   const from = performance.now();
-  const { executable, stats } = forward.compile(typesOf(params), typesOf(cache), typesOf(inputs));
+  const { executable, stats } = forward.compile(params, cache, inputs);
   const compileSeconds = (performance.now() - from) / 1000;
   const run = async () => {
     cache = (await forward(params, cache, inputs)).cache;
   };
   const { flops, peakBytes } = stats;
   return { run, executables: [executable], tokens: batchSize, flops, peakBytes, compileSeconds };
-}
-
-function typesOf<K extends string>(arrays: Readonly<Record<K, NdArray>>): Record<K, TensorType> {
-  return Object.fromEntries(
-    Object.entries<NdArray>(arrays).map(([name, { shape, dtype }]) => [name, { shape, dtype }]),
-  ) as Record<K, TensorType>;
 }
 
 /** Seconds of each of `rounds` runs; stops early once `budgetSeconds` are used up. The caller has run it once before. */

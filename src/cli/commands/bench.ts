@@ -1,5 +1,13 @@
 import { PlinthError, packageVersion, writeJsonAtomic } from "../../base/index.ts";
-import { chromeTrace, hostInfo, type MachineLimits, measureLimits, type ProfileEntry } from "../../engine/index.ts";
+import {
+  chromeTrace,
+  hostInfo,
+  type MachineLimits,
+  measureLimits,
+  operandsOfPrecision,
+  type ProfileEntry,
+  precisions,
+} from "../../engine/index.ts";
 import { castParams } from "../../models/index.ts";
 import { readSubject, type Subject } from "../bench/model.ts";
 import { measureOverview } from "../bench/overview.ts";
@@ -24,7 +32,7 @@ const options: Readonly<Record<string, OptionSpec>> = {
   vocab: { type: "integer", default: 4096, summary: "tokens of the vocabulary" },
   "batch-size": { type: "integer", default: 8, summary: "rows of a step (--decode: default 1)" },
   ...shared("optimizer"),
-  precision: { type: "string", choices: ["f32", "bf16"], summary: "arithmetic (--profile: default f32; else both)" },
+  precision: { type: "string", choices: precisions, summary: "arithmetic (--profile: default f32; else both)" },
   seconds: { type: "number", default: 3, summary: "time for each measurement" },
 };
 
@@ -93,7 +101,7 @@ async function profileStep(subject: Subject, context: ProfileContext): Promise<v
   const profiles = probe.executables.map((executable): readonly ProfileEntry[] => executable.profile?.() ?? []);
   const what = decode ? "decoding step" : "training step";
   const step = {
-    title: `${what}, ${precision === "bf16" ? "bfloat16" : "float32"}: ${subject.text}`,
+    title: `${what}, ${operandsOfPrecision[precision]}: ${subject.text}`,
     seconds: times.reduce((sum, time) => sum + time, 0) / times.length,
     tokens: probe.tokens,
     compileSeconds: probe.compileSeconds,

@@ -3,11 +3,17 @@ import { type Graph, topologicalOrder } from "../ir/graph.ts";
 import { sizeOf } from "../ir/shape.ts";
 import { apply, type Node, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { cast } from "../ops/cast.ts";
+import type { ProductOperands } from "../ops/matmul.ts";
 import { rewriteGraph } from "./rewrite.ts";
 
 /** How a program computes: all in float32, or its products on bfloat16 operands with float32 sums. */
 export type Precision = "f32" | "bf16";
 export const precisions: readonly Precision[] = ["f32", "bf16"];
+/** What products round their operands to. */
+export const operandsOfPrecision = { f32: "float32", bf16: "bfloat16" } as const satisfies Record<
+  Precision,
+  ProductOperands
+>;
 
 /**
  * Mixed precision as a pass over a simplified graph, forward and backward alike. With "bf16":

@@ -37,7 +37,7 @@ export function recomputeCheap({ order, groups, clusters, inputsOf, outputs }: C
    * The node and the cheap nodes of its group that only it needs to be made of; what they read must come from elsewhere. A
    * value that was rounded on the way may come from this very group: it is stored instead, in fewer bytes.
    */
-  const growCone = (i: number): { cone: ReadonlySet<number>; leaves: ReadonlySet<number> | undefined } => {
+  const growCone = (i: number): { cone: ReadonlySet<number>; leaves: ReadonlySet<number> } | undefined => {
     const own = clusters[i] as Cluster;
     const inGroup = (j: number): boolean => members.get(own)?.has(j) === true;
     for (const throughRounding of [true, false]) {
@@ -56,7 +56,7 @@ export function recomputeCheap({ order, groups, clusters, inputsOf, outputs }: C
       grow(i);
       if ([...leaves].every((leaf) => !inGroup(leaf) || isStop(leaf))) return { cone, leaves };
     }
-    return { cone: new Set(), leaves: undefined };
+    return undefined;
   };
   order.forEach((node, i) => {
     const own = clusters[i] as Cluster;
@@ -70,8 +70,9 @@ export function recomputeCheap({ order, groups, clusters, inputsOf, outputs }: C
     const readable = (group: Cluster): boolean =>
       group.fusible && sameShape(group.shape, own.shape) && group.members.some((j) => isElementwise(order[j] as Node));
     if (![...outside].every(readable)) return;
-    const { cone, leaves } = growCone(i);
-    if (leaves === undefined) return;
+    const grown = growCone(i);
+    if (grown === undefined) return;
+    const { cone, leaves } = grown;
     let bytes = 0;
     for (const leaf of leaves) {
       for (const type of (order[leaf] as Node).outputs)
