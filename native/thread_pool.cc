@@ -193,7 +193,7 @@ void ThreadPool::run(int64_t nTasks, void* context, Task task) {
 }
 
 void* ThreadPool::scratch(int64_t bytes, int slot) {
-  thread_local AlignedBuffer buffers[6];
+  thread_local AlignedBuffer buffers[kScratchSlots];
   AlignedBuffer& buffer = buffers[slot];
   if (buffer.bytes() < bytes) buffer = AlignedBuffer(bytes);
   return buffer.data();

@@ -11,6 +11,9 @@
 
 namespace plinth {
 
+// Pieces of scratch memory that a thread can have in use at once.
+inline constexpr int kScratchSlots = 6;
+
 class ThreadPool {
  public:
   // `threads` counts the caller of parallelFor: threads - 1 workers are started, at the first loop.
@@ -54,7 +57,7 @@ class ThreadPool {
   }
 
   // Memory of the calling thread, 64-byte aligned, kept between calls and not cleared. A later call on the same thread
-  // with the same slot may return the same memory: one live use per slot and thread. Slots 0..5.
+  // with the same slot may return the same memory: one live use per slot and thread. Slots: 0 to kScratchSlots - 1.
   static void* scratch(int64_t bytes, int slot = 0);
 
  private:

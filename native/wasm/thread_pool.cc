@@ -14,7 +14,7 @@ void ThreadPool::run(int64_t nTasks, void* context, Task task) {
 }
 
 void* ThreadPool::scratch(int64_t bytes, int slot) {
-  static AlignedBuffer buffers[6];  // as many slots as thread_pool.cc has
+  static AlignedBuffer buffers[kScratchSlots];
   AlignedBuffer& buffer = buffers[slot];
   if (buffer.bytes() < bytes) buffer = AlignedBuffer(bytes);
   return buffer.data();
