@@ -6,7 +6,15 @@
 import { z } from "zod";
 import { PlinthError } from "../base/index.ts";
 import { add, matmul, reshape, slice, type Tensor, type Tree, tanh, withScope } from "../engine/index.ts";
-import { commonInertKeys, formatTokenIds, parseModelConfig, tokenIds } from "./config.ts";
+import {
+  commonInertKeys,
+  endTokens,
+  expectAllKvHeads,
+  expectMultiple,
+  formatEndTokens,
+  parseModelConfig,
+  tokenIds,
+} from "./config.ts";
 import {
   defineModel,
   type ForwardContext,
@@ -30,6 +38,7 @@ import {
   linear,
   type Module,
   moduleAt,
+  ParameterList,
   positionsOf,
   requiredParameter,
   selectLast,
@@ -77,12 +86,7 @@ const inertKeys = [...commonInertKeys, "classifier_dropout"];
 
 function parseConfig(json: unknown): BertConfig {
   const { values: c, inert } = parseModelConfig(json, schema, inertKeys);
-  if (c.hidden_size % c.num_attention_heads !== 0) {
-    throw new PlinthError(
-      `config.json: hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}`,
-      "change one of them",
-    );
-  }
+  expectMultiple(c, "hidden_size", "num_attention_heads");
   return Object.freeze({
     modelType: c.model_type,
     vocabSize: c.vocab_size,
@@ -101,8 +105,7 @@ function parseConfig(json: unknown): BertConfig {
     attnDropout: c.attention_probs_dropout_prob,
     nextSentence: c.architectures?.includes("BertForPreTraining") ?? false,
     tieWordEmbeddings: true,
-    ...(c.bos_token_id === null || c.bos_token_id === undefined ? {} : { bosTokenId: c.bos_token_id }),
-    eosTokenIds: c.eos_token_id,
+    ...endTokens(c),
     inert,
   });
 }
@@ -125,26 +128,20 @@ function formatConfig(c: BertConfig): Record<string, unknown> {
     layer_norm_eps: c.layerNormEps,
     initializer_range: c.initializerRange,
     tie_word_embeddings: true,
-    bos_token_id: c.bosTokenId ?? null,
-    eos_token_id: formatTokenIds(c.eosTokenIds),
+    ...formatEndTokens(c),
   };
 }
 
 function createConfig(dials: ModelDials): BertConfig {
-  const { numHeads, numKvHeads = numHeads, dropout = 0 } = dials;
-  if (numKvHeads !== numHeads) {
-    throw new PlinthError(
-      `bert: ${numKvHeads} key-value heads for ${numHeads} heads; BERT has no grouped-query attention`,
-      "leave the number of key-value heads out",
-    );
-  }
+  expectAllKvHeads("bert", dials);
+  const { dropout = 0 } = dials;
   return parseConfig({
     model_type: "bert",
     vocab_size: dials.vocabSize,
     max_position_embeddings: dials.contextLength,
     hidden_size: dials.hiddenSize,
     num_hidden_layers: dials.numLayers,
-    num_attention_heads: numHeads,
+    num_attention_heads: dials.numHeads,
     intermediate_size: dials.intermediateSize ?? 4 * dials.hiddenSize,
     hidden_dropout_prob: dropout,
     attention_probs_dropout_prob: dropout,
@@ -158,38 +155,27 @@ const layerName = (i: number): string => `bert.encoder.layer.${i}`;
 
 function parameters(c: BertConfig): Record<string, ParameterSpec> {
   const { hiddenSize: D, intermediateSize: F } = c;
-  const normal = { kind: "normal", std: c.initializerRange } as const;
-  const out: Record<string, ParameterSpec> = {};
-  const table = (name: string, rows: number): void => {
-    out[`${name}.weight`] = { shape: [rows, D], init: normal, decay: true, module: "embedding" };
-  };
-  const norm = (name: string): void => {
-    out[`${name}.weight`] = { shape: [D], init: { kind: "ones" }, decay: false, module: "norm" };
-    out[`${name}.bias`] = { shape: [D], init: { kind: "zeros" }, decay: false, module: "norm" };
-  };
-  const dense = (name: string, from: number, to: number): void => {
-    out[`${name}.weight`] = { shape: [to, from], init: normal, decay: true, module: "linear" };
-    out[`${name}.bias`] = { shape: [to], init: { kind: "zeros" }, decay: false, module: "linear" };
-  };
-  table("bert.embeddings.word_embeddings", c.vocabSize);
-  table("bert.embeddings.position_embeddings", c.contextLength);
-  table("bert.embeddings.token_type_embeddings", c.typeVocabSize);
-  norm("bert.embeddings.LayerNorm");
+  const list = new ParameterList({ std: c.initializerRange });
+  const dense = (name: string, from: number, to: number): void => list.linear(name, from, to, { bias: true });
+  list.embedding("bert.embeddings.word_embeddings", c.vocabSize, D);
+  list.embedding("bert.embeddings.position_embeddings", c.contextLength, D);
+  list.embedding("bert.embeddings.token_type_embeddings", c.typeVocabSize, D);
+  list.layerNorm("bert.embeddings.LayerNorm", D);
   for (let i = 0; i < c.numLayers; i++) {
     const layer = layerName(i);
     for (const name of ["query", "key", "value"]) dense(`${layer}.attention.self.${name}`, D, D);
     dense(`${layer}.attention.output.dense`, D, D);
-    norm(`${layer}.attention.output.LayerNorm`);
+    list.layerNorm(`${layer}.attention.output.LayerNorm`, D);
     dense(`${layer}.intermediate.dense`, D, F);
     dense(`${layer}.output.dense`, F, D);
-    norm(`${layer}.output.LayerNorm`);
+    list.layerNorm(`${layer}.output.LayerNorm`, D);
   }
   if (c.nextSentence) dense("bert.pooler.dense", D, D);
   dense("cls.predictions.transform.dense", D, D);
-  norm("cls.predictions.transform.LayerNorm");
-  out["cls.predictions.bias"] = { shape: [c.vocabSize], init: { kind: "zeros" }, decay: false, module: "linear" };
+  list.layerNorm("cls.predictions.transform.LayerNorm", D);
+  list.bias("cls.predictions", c.vocabSize);
   if (c.nextSentence) dense("cls.seq_relationship", D, 2);
-  return out;
+  return list.specs;
 }
 
 /** Second names: the tied head, and the norms' gamma and beta of the first checkpoints. */

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { nearestName, PlinthError } from "../base/index.ts";
+import type { ModelConfig, ModelDials } from "./family.ts";
 
 /**
  * Checks the contents of a config.json against a model's schema. Keys listed in `inertKeys` (an entry ending in `*`
@@ -87,6 +88,38 @@ export const tokenIds = z
 /** The reverse of {@link tokenIds}. */
 export function formatTokenIds(ids: readonly number[]): number | readonly number[] | null {
   return ids.length === 0 ? null : ids.length === 1 ? (ids[0] as number) : ids;
+}
+
+/** Throws PlinthError unless one key's value is a whole multiple of another's. */
+export function expectMultiple<K extends string>(values: Readonly<Record<K, number>>, key: K, of: K): void {
+  if (values[key] % values[of] === 0) return;
+  throw new PlinthError(
+    `config.json: ${key} ${values[key]} is not a multiple of ${of} ${values[of]}`,
+    "change one of them",
+  );
+}
+
+/** Throws PlinthError where the dials ask for grouped-query attention of an architecture that has none. */
+export function expectAllKvHeads(modelType: string, { numHeads, numKvHeads = numHeads }: ModelDials): void {
+  if (numKvHeads === numHeads) return;
+  throw new PlinthError(
+    `${modelType}: ${numKvHeads} key-value heads for ${numHeads} heads; ${modelType} has no grouped-query attention`,
+    "leave the number of key-value heads out, or choose the llama architecture",
+  );
+}
+
+/** The part of a config that says which tokens begin and end a text. */
+export function endTokens(c: {
+  readonly bos_token_id?: number | null | undefined;
+  readonly eos_token_id: readonly number[];
+}): Pick<ModelConfig, "bosTokenId" | "eosTokenIds"> {
+  const bos = c.bos_token_id ?? undefined;
+  return { ...(bos === undefined ? {} : { bosTokenId: bos }), eosTokenIds: c.eos_token_id };
+}
+
+/** The reverse of {@link endTokens}. */
+export function formatEndTokens({ bosTokenId, eosTokenIds }: Pick<ModelConfig, "bosTokenId" | "eosTokenIds">) {
+  return { bos_token_id: bosTokenId ?? null, eos_token_id: formatTokenIds(eosTokenIds) };
 }
 
 function isListed(key: string, list: readonly string[]): boolean {

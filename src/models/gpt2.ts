@@ -3,9 +3,16 @@
  * `GPT2LMHeadModel` of transformers. Knows nothing of training, adapters, files or devices.
  */
 import { z } from "zod";
-import { PlinthError } from "../base/index.ts";
-import { add, matmul, reshape, split, type Tensor, type Tree, withScope } from "../engine/index.ts";
-import { commonInertKeys, formatTokenIds, parseModelConfig, tokenIds } from "./config.ts";
+import { add, reshape, split, type Tensor, type Tree } from "../engine/index.ts";
+import {
+  commonInertKeys,
+  endTokens,
+  expectAllKvHeads,
+  expectMultiple,
+  formatEndTokens,
+  parseModelConfig,
+  tokenIds,
+} from "./config.ts";
 import {
   defineModel,
   type ForwardContext,
@@ -19,20 +26,20 @@ import {
   activationNames,
   activations,
   causalAttention,
+  causalHead,
   checkInputs,
   checkpointed,
   conv1d,
   DropoutStreams,
   embedding,
   inModule,
+  kvCacheShape,
   layerNorm,
-  linear,
   type Module,
   moduleAt,
-  plainWeight,
+  ParameterList,
   positionsOf,
-  requiredParameter,
-  selectLast,
+  type TrunkOutputs,
 } from "./layers/index.ts";
 
 export interface Gpt2Config extends ModelConfig {
@@ -77,12 +84,7 @@ const inertKeys = [...commonInertKeys, "summary_*", "reorder_and_upcast_attn", "
 
 function parseConfig(json: unknown): Gpt2Config {
   const { values: c, inert } = parseModelConfig(json, schema, inertKeys);
-  if (c.n_embd % c.n_head !== 0) {
-    throw new PlinthError(
-      `config.json: n_embd ${c.n_embd} is not a multiple of n_head ${c.n_head}`,
-      "change one of them",
-    );
-  }
+  expectMultiple(c, "n_embd", "n_head");
   return Object.freeze({
     modelType: c.model_type,
     vocabSize: c.vocab_size,
@@ -102,8 +104,7 @@ function parseConfig(json: unknown): Gpt2Config {
     scaleAttnWeights: c.scale_attn_weights,
     scaleAttnByInverseLayerIdx: c.scale_attn_by_inverse_layer_idx,
     tieWordEmbeddings: c.tie_word_embeddings,
-    ...(c.bos_token_id === null || c.bos_token_id === undefined ? {} : { bosTokenId: c.bos_token_id }),
-    eosTokenIds: c.eos_token_id,
+    ...endTokens(c),
     inert,
   });
 }
@@ -128,26 +129,20 @@ function formatConfig(c: Gpt2Config): Record<string, unknown> {
     scale_attn_weights: c.scaleAttnWeights,
     scale_attn_by_inverse_layer_idx: c.scaleAttnByInverseLayerIdx,
     tie_word_embeddings: c.tieWordEmbeddings,
-    bos_token_id: c.bosTokenId ?? null,
-    eos_token_id: formatTokenIds(c.eosTokenIds),
+    ...formatEndTokens(c),
   };
 }
 
 function createConfig(dials: ModelDials): Gpt2Config {
-  const { numHeads, numKvHeads = numHeads, dropout = 0 } = dials;
-  if (numKvHeads !== numHeads) {
-    throw new PlinthError(
-      `gpt2: ${numKvHeads} key-value heads for ${numHeads} heads; GPT-2 has no grouped-query attention`,
-      "leave the number of key-value heads out, or choose the llama architecture",
-    );
-  }
+  expectAllKvHeads("gpt2", dials);
+  const { dropout = 0 } = dials;
   return parseConfig({
     model_type: "gpt2",
     vocab_size: dials.vocabSize,
     n_positions: dials.contextLength,
     n_embd: dials.hiddenSize,
     n_layer: dials.numLayers,
-    n_head: numHeads,
+    n_head: dials.numHeads,
     n_inner: dials.intermediateSize,
     resid_pdrop: dropout,
     embd_pdrop: dropout,
@@ -158,36 +153,27 @@ function createConfig(dials: ModelDials): Gpt2Config {
   });
 }
 
+const layerName = (i: number): string => `transformer.h.${i}`;
+
 function parameters(c: Gpt2Config): Record<string, ParameterSpec> {
   const { hiddenSize: D, intermediateSize: F } = c;
-  const normal = { kind: "normal", std: c.initializerRange } as const;
   // Two additions to the residual stream per layer: their variance stays that of one (Radford et al. 2019, 2.3).
   const residual = { kind: "normal", std: c.initializerRange / Math.sqrt(2 * c.numLayers) } as const;
-  const out: Record<string, ParameterSpec> = {};
-  const norm = (name: string): void => {
-    out[`${name}.weight`] = { shape: [D], init: { kind: "ones" }, decay: false, module: "norm" };
-    out[`${name}.bias`] = { shape: [D], init: { kind: "zeros" }, decay: false, module: "norm" };
-  };
-  const dense = (name: string, from: number, to: number, init: ParameterSpec["init"]): void => {
-    out[`${name}.weight`] = { shape: [from, to], init, decay: true, module: "conv1d" };
-    out[`${name}.bias`] = { shape: [to], init: { kind: "zeros" }, decay: false, module: "conv1d" };
-  };
-  out["transformer.wte.weight"] = { shape: [c.vocabSize, D], init: normal, decay: true, module: "embedding" };
-  out["transformer.wpe.weight"] = { shape: [c.contextLength, D], init: normal, decay: true, module: "embedding" };
+  const list = new ParameterList({ std: c.initializerRange });
+  list.embedding("transformer.wte", c.vocabSize, D);
+  list.embedding("transformer.wpe", c.contextLength, D);
   for (let i = 0; i < c.numLayers; i++) {
-    const layer = `transformer.h.${i}`;
-    norm(`${layer}.ln_1`);
-    dense(`${layer}.attn.c_attn`, D, 3 * D, normal);
-    dense(`${layer}.attn.c_proj`, D, D, residual);
-    norm(`${layer}.ln_2`);
-    dense(`${layer}.mlp.c_fc`, D, F, normal);
-    dense(`${layer}.mlp.c_proj`, F, D, residual);
+    const layer = layerName(i);
+    list.layerNorm(`${layer}.ln_1`, D);
+    list.conv1d(`${layer}.attn.c_attn`, D, 3 * D);
+    list.conv1d(`${layer}.attn.c_proj`, D, D, { init: residual });
+    list.layerNorm(`${layer}.ln_2`, D);
+    list.conv1d(`${layer}.mlp.c_fc`, D, F);
+    list.conv1d(`${layer}.mlp.c_proj`, F, D, { init: residual });
   }
-  norm("transformer.ln_f");
-  if (!c.tieWordEmbeddings) {
-    out["lm_head.weight"] = { shape: [c.vocabSize, D], init: normal, decay: true, module: "linear" };
-  }
-  return out;
+  list.layerNorm("transformer.ln_f", D);
+  if (!c.tieWordEmbeddings) list.linear("lm_head", D, c.vocabSize);
+  return list.specs;
 }
 
 /**
@@ -207,28 +193,8 @@ export const gpt2 = defineModel<Gpt2Config>({
     inert: /^(transformer\.)?h\.\d+\.attn\.(masked_)?bias$/,
   },
 
-  cacheShape(c, batch, length) {
-    const shape = [batch, length, c.numHeads, c.headDim];
-    const layers = Array.from({ length: c.numLayers }, (_, i) => `transformer.h.${i}.attn`);
-    return Object.fromEntries(
-      layers.flatMap((name) => [
-        [`${name}.k`, shape],
-        [`${name}.v`, shape],
-      ]),
-    );
-  },
-
-  forward(params, inputs, c, context) {
-    const { x, newCache } = trunk(params, inputs, c, context);
-    const last = inputs.lastIndex === undefined ? x : selectLast(x, inputs.lastIndex);
-    const logits = withScope("lm_head", () => head(last, params, c));
-    return inputs.cache === undefined ? { logits } : { logits, cache: newCache };
-  },
-
-  hidden(params, inputs, c, context) {
-    const headWeight = plainWeight(moduleAt(params, headPath(c)));
-    return headWeight === undefined ? undefined : { hidden: trunk(params, inputs, c, context).x, headWeight };
-  },
+  cacheShape: (c, batch, length) => kvCacheShape(c, [batch, length], (layer) => `${layerName(layer)}.attn`),
+  ...causalHead({ embeddings: "transformer.wte", trunk }),
 });
 
 /** tokens[B,T] -> x[B,T,D]: all of the model but the head. */
@@ -237,7 +203,7 @@ function trunk(
   inputs: ForwardInputs,
   c: Gpt2Config,
   context: ForwardContext | undefined,
-): { x: Tensor; newCache: Record<string, Tensor> } {
+): TrunkOutputs {
   checkInputs(inputs, c, "n_positions");
   const dropout = new DropoutStreams(context);
   const newCache: Record<string, Tensor> = {};
@@ -246,7 +212,7 @@ function trunk(
   const positionVectors = inModule(params, "transformer.wpe", (p) => embedding(positionsOf(inputs), p));
   let x = dropout.apply(add(tokenVectors, positionVectors), c.embdDropout);
   for (let layer = 0; layer < c.numLayers; layer++) {
-    x = inModule(params, `transformer.h.${layer}`, (p) =>
+    x = inModule(params, layerName(layer), (p) =>
       checkpointed(context, x, (x) => block(x, p, { c, layer, inputs, dropout, newCache })),
     );
   }
@@ -282,7 +248,7 @@ function attention(x: Tensor, p: Module, { c, layer, inputs, dropout, newCache }
   const y = causalAttention(q, k, v, {
     scale,
     inputs,
-    cacheName: `transformer.h.${layer}.attn`,
+    cacheName: `${layerName(layer)}.attn`,
     newCache,
     dropout: dropout.site(c.attnDropout),
   });
@@ -293,14 +259,4 @@ type Heads = [q: Tensor, k: Tensor, v: Tensor];
 /** x[B,T,D] -> [B,T,D] */
 function mlp(x: Tensor, p: Module, c: Gpt2Config): Tensor {
   return conv1d(activations[c.activation](conv1d(x, moduleAt(p, "c_fc"))), moduleAt(p, "c_proj"));
-}
-
-/** x[...,D] -> logits[...,V] */
-function head(x: Tensor, params: Tree<Tensor>, c: Gpt2Config): Tensor {
-  if (!c.tieWordEmbeddings) return linear(x, moduleAt(params, "lm_head"));
-  return matmul(x, requiredParameter(moduleAt(params, headPath(c)), "weight"), { transposeB: true });
-}
-
-function headPath(c: Gpt2Config): string {
-  return c.tieWordEmbeddings ? "transformer.wte" : "lm_head";
 }

@@ -1,5 +1,14 @@
 export { type BertConfig, bert, bertNextSentence } from "./bert.ts";
-export { commonInertKeys, formatTokenIds, parseModelConfig, tokenIds } from "./config.ts";
+export {
+  commonInertKeys,
+  endTokens,
+  expectAllKvHeads,
+  expectMultiple,
+  formatEndTokens,
+  formatTokenIds,
+  parseModelConfig,
+  tokenIds,
+} from "./config.ts";
 export {
   type Cache,
   type CheckpointNaming,

@@ -5,8 +5,8 @@
  */
 import { z } from "zod";
 import { PlinthError } from "../base/index.ts";
-import { add, constant, matmul, mul, reshape, rope, type Tensor, type Tree, withScope } from "../engine/index.ts";
-import { commonInertKeys, formatTokenIds, parseModelConfig, tokenIds } from "./config.ts";
+import { add, constant, mul, reshape, rope, type Tensor, type Tree } from "../engine/index.ts";
+import { commonInertKeys, endTokens, expectMultiple, formatEndTokens, parseModelConfig, tokenIds } from "./config.ts";
 import {
   defineModel,
   type ForwardContext,
@@ -20,22 +20,23 @@ import {
   activationNames,
   activations,
   causalAttention,
+  causalHead,
   checkInputs,
   checkpointed,
   DropoutStreams,
   embedding,
   inModule,
+  kvCacheShape,
   linear,
   type Module,
   moduleAt,
+  ParameterList,
   parseRope,
-  plainWeight,
   positionsOf,
   type RopeScaling,
-  requiredParameter,
   rmsNorm,
   ropeFrequencies,
-  selectLast,
+  type TrunkOutputs,
 } from "./layers/index.ts";
 
 export interface LlamaConfig extends ModelConfig {
@@ -87,12 +88,7 @@ function parseConfig(json: unknown): LlamaConfig {
       "change one of them, or set head_dim",
     );
   }
-  if (c.num_attention_heads % numKvHeads !== 0) {
-    throw new PlinthError(
-      `config.json: num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${numKvHeads}`,
-      "change one of them",
-    );
-  }
+  expectMultiple({ ...c, num_key_value_heads: numKvHeads }, "num_attention_heads", "num_key_value_heads");
   const { theta, scaling } = parseRope(c);
   return Object.freeze({
     modelType: c.model_type,
@@ -113,8 +109,7 @@ function parseConfig(json: unknown): LlamaConfig {
     attentionDropout: c.attention_dropout,
     initializerRange: c.initializer_range,
     tieWordEmbeddings: c.tie_word_embeddings,
-    ...(c.bos_token_id === null || c.bos_token_id === undefined ? {} : { bosTokenId: c.bos_token_id }),
-    eosTokenIds: c.eos_token_id,
+    ...endTokens(c),
     inert,
   });
 }
@@ -140,8 +135,7 @@ function formatConfig(c: LlamaConfig): Record<string, unknown> {
     attention_bias: c.attentionBias,
     attention_dropout: c.attentionDropout,
     mlp_bias: c.mlpBias,
-    bos_token_id: c.bosTokenId ?? null,
-    eos_token_id: formatTokenIds(c.eosTokenIds),
+    ...formatEndTokens(c),
     tie_word_embeddings: c.tieWordEmbeddings,
   };
 }
@@ -165,33 +159,29 @@ function createConfig(dials: ModelDials): LlamaConfig {
   });
 }
 
+const layerName = (i: number): string => `model.layers.${i}`;
+
 function parameters(c: LlamaConfig): Record<string, ParameterSpec> {
   const { hiddenSize: D, intermediateSize: F } = c;
-  const init = { kind: "normal", std: c.initializerRange } as const;
-  const out: Record<string, ParameterSpec> = {};
-  const norm = (name: string): void => {
-    out[`${name}.weight`] = { shape: [D], init: { kind: "ones" }, decay: false, module: "norm" };
-  };
-  const dense = (name: string, from: number, to: number, bias: boolean): void => {
-    out[`${name}.weight`] = { shape: [to, from], init, decay: true, module: "linear" };
-    if (bias) out[`${name}.bias`] = { shape: [to], init: { kind: "zeros" }, decay: false, module: "linear" };
-  };
-  out["model.embed_tokens.weight"] = { shape: [c.vocabSize, D], init, decay: true, module: "embedding" };
+  const list = new ParameterList({ std: c.initializerRange });
+  const attention = { bias: c.attentionBias };
+  const mlp = { bias: c.mlpBias };
+  list.embedding("model.embed_tokens", c.vocabSize, D);
   for (let i = 0; i < c.numLayers; i++) {
-    const layer = `model.layers.${i}`;
-    norm(`${layer}.input_layernorm`);
-    dense(`${layer}.self_attn.q_proj`, D, c.numHeads * c.headDim, c.attentionBias);
-    dense(`${layer}.self_attn.k_proj`, D, c.numKvHeads * c.headDim, c.attentionBias);
-    dense(`${layer}.self_attn.v_proj`, D, c.numKvHeads * c.headDim, c.attentionBias);
-    dense(`${layer}.self_attn.o_proj`, c.numHeads * c.headDim, D, c.attentionBias);
-    norm(`${layer}.post_attention_layernorm`);
-    dense(`${layer}.mlp.gate_proj`, D, F, c.mlpBias);
-    dense(`${layer}.mlp.up_proj`, D, F, c.mlpBias);
-    dense(`${layer}.mlp.down_proj`, F, D, c.mlpBias);
+    const layer = layerName(i);
+    list.rmsNorm(`${layer}.input_layernorm`, D);
+    list.linear(`${layer}.self_attn.q_proj`, D, c.numHeads * c.headDim, attention);
+    list.linear(`${layer}.self_attn.k_proj`, D, c.numKvHeads * c.headDim, attention);
+    list.linear(`${layer}.self_attn.v_proj`, D, c.numKvHeads * c.headDim, attention);
+    list.linear(`${layer}.self_attn.o_proj`, c.numHeads * c.headDim, D, attention);
+    list.rmsNorm(`${layer}.post_attention_layernorm`, D);
+    list.linear(`${layer}.mlp.gate_proj`, D, F, mlp);
+    list.linear(`${layer}.mlp.up_proj`, D, F, mlp);
+    list.linear(`${layer}.mlp.down_proj`, F, D, mlp);
   }
-  norm("model.norm");
-  if (!c.tieWordEmbeddings) dense("lm_head", D, c.vocabSize, false);
-  return out;
+  list.rmsNorm("model.norm", D);
+  if (!c.tieWordEmbeddings) list.linear("lm_head", D, c.vocabSize);
+  return list.specs;
 }
 
 /**
@@ -211,28 +201,8 @@ export const llama = defineModel<LlamaConfig>({
     inert: /^(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq$/,
   },
 
-  cacheShape(c, batch, length) {
-    const shape = [batch, length, c.numKvHeads, c.headDim];
-    const layers = Array.from({ length: c.numLayers }, (_, i) => `model.layers.${i}.self_attn`);
-    return Object.fromEntries(
-      layers.flatMap((name) => [
-        [`${name}.k`, shape],
-        [`${name}.v`, shape],
-      ]),
-    );
-  },
-
-  forward(params, inputs, c, context) {
-    const { x, newCache } = trunk(params, inputs, c, context);
-    const last = inputs.lastIndex === undefined ? x : selectLast(x, inputs.lastIndex);
-    const logits = withScope("lm_head", () => head(last, params, c));
-    return inputs.cache === undefined ? { logits } : { logits, cache: newCache };
-  },
-
-  hidden(params, inputs, c, context) {
-    const headWeight = plainWeight(moduleAt(params, headPath(c)));
-    return headWeight === undefined ? undefined : { hidden: trunk(params, inputs, c, context).x, headWeight };
-  },
+  cacheShape: (c, batch, length) => kvCacheShape(c, [batch, length], (layer) => `${layerName(layer)}.self_attn`),
+  ...causalHead({ embeddings: "model.embed_tokens", trunk }),
 });
 
 /** tokens[B,T] -> x[B,T,D]: all of the model but the head. */
@@ -241,7 +211,7 @@ function trunk(
   inputs: ForwardInputs,
   c: LlamaConfig,
   context: ForwardContext | undefined,
-): { x: Tensor; newCache: Record<string, Tensor> } {
+): TrunkOutputs {
   checkInputs(inputs, c, "max_position_embeddings");
   const shared = {
     c,
@@ -254,9 +224,7 @@ function trunk(
 
   let x = inModule(params, "model.embed_tokens", (p) => embedding(inputs.tokens, p));
   for (let layer = 0; layer < c.numLayers; layer++) {
-    x = inModule(params, `model.layers.${layer}`, (p) =>
-      checkpointed(context, x, (x) => block(x, p, { ...shared, layer })),
-    );
+    x = inModule(params, layerName(layer), (p) => checkpointed(context, x, (x) => block(x, p, { ...shared, layer })));
   }
   x = inModule(params, "model.norm", (p) => rmsNorm(x, p, { eps: c.rmsNormEps }));
   return { x, newCache: shared.newCache };
@@ -299,7 +267,7 @@ function attention(x: Tensor, p: Module, context: BlockContext): Tensor {
   const y = causalAttention(rope(q, positions, invFreq), rope(k, positions, invFreq), v, {
     scale: c.headDim ** -0.5,
     inputs,
-    cacheName: `model.layers.${layer}.self_attn`,
+    cacheName: `${layerName(layer)}.self_attn`,
     newCache,
     dropout: dropout.site(c.attentionDropout),
   });
@@ -310,14 +278,4 @@ function attention(x: Tensor, p: Module, context: BlockContext): Tensor {
 function mlp(x: Tensor, p: Module, c: LlamaConfig): Tensor {
   const gate = activations[c.activation](linear(x, moduleAt(p, "gate_proj")));
   return linear(mul(gate, linear(x, moduleAt(p, "up_proj"))), moduleAt(p, "down_proj"));
-}
-
-/** x[...,D] -> logits[...,V] */
-function head(x: Tensor, params: Tree<Tensor>, c: LlamaConfig): Tensor {
-  if (!c.tieWordEmbeddings) return linear(x, moduleAt(params, "lm_head"));
-  return matmul(x, requiredParameter(moduleAt(params, headPath(c)), "weight"), { transposeB: true });
-}
-
-function headPath(c: LlamaConfig): string {
-  return c.tieWordEmbeddings ? "model.embed_tokens" : "lm_head";
 }

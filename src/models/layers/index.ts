@@ -1,5 +1,6 @@
 export { type ActivationName, activationNames, activations } from "./activation.ts";
 export { bidirectionalAttention, type CausalAttentionOptions, causalAttention, type DropoutSite } from "./attention.ts";
+export { type CausalHead, causalHead, kvCacheShape, type TrunkOutputs } from "./causal-head.ts";
 export { checkInputs, checkpointed, DropoutStreams, positionsOf, selectLast, selectRows } from "./decoder.ts";
 export { embedding } from "./embedding.ts";
 export { float32 } from "./float32.ts";
@@ -17,4 +18,5 @@ export {
   wrapModule,
 } from "./module.ts";
 export { layerNorm, rmsNorm } from "./norm.ts";
+export { type DenseOptions, ParameterList } from "./parameter-list.ts";
 export { parseRope, type RopeKeys, type RopeScaling, ropeFrequencies } from "./rope.ts";
