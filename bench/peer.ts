@@ -33,11 +33,19 @@ export class Peer {
     this.#lines = reader[Symbol.asyncIterator]();
   }
 
+  /** Throws where the peer says that it cannot, or has ended. */
   async ask<T>(request: object): Promise<T> {
     this.#child.stdin?.write(`${JSON.stringify(request)}\n`);
     const line = await this.#lines.next();
     if (line.done === true) throw new Error(`the peer ended without an answer to ${JSON.stringify(request)}`);
-    return JSON.parse(line.value) as T;
+    const answer = JSON.parse(line.value) as T & { error?: string };
+    if (answer.error !== undefined) throw new Error(answer.error);
+    return answer;
+  }
+
+  /** Asks the peer to prepare itself: its version, or why it cannot. */
+  async open(request: object): Promise<{ version?: string; error?: string }> {
+    return this.ask<{ version: string }>(request).catch((error: Error) => ({ error: error.message }));
   }
 
   close(): void {

@@ -106,10 +106,7 @@ async function openPeers(shape: StepShape, precision: Precision) {
     const peer = new Peer("torch_step.py");
     const dtype = operandsOfPrecision[precision];
     const request = { ...shape, dtype, compile: name === "compiled", threads: hostInfo().threads };
-    const answer = await peer.ask<{ version?: string; error?: string }>(request).catch((error: Error) => ({
-      error: error.message,
-      version: undefined,
-    }));
+    const answer = await peer.open(request);
     if (answer.version === undefined) {
       problems.push(`${name}: ${answer.error}`);
       peer.close();

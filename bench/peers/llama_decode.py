@@ -7,13 +7,13 @@
 
 An error is answered too: {"error": "..."}.
 """
+
 import ctypes
-import json
-import sys
-import time
 
 import llama_cpp as lib
 import numpy as np
+
+from serve import seconds_of, serve
 
 
 class Model:
@@ -43,37 +43,37 @@ class Model:
 
     def prefill(self, n):
         self.clear()
-        start = time.perf_counter()
-        self.read([(7 * i) % self.vocab for i in range(n)])
-        return time.perf_counter() - start
+        tokens = [(7 * i) % self.vocab for i in range(n)]
+        return seconds_of(lambda: self.read(tokens))
 
     def decode(self, n, first):
         self.clear()
         token = int(self.read([(7 * i) % self.vocab for i in range(first)]).argmax())
-        start = time.perf_counter()
-        for _ in range(n):
+
+        def step():
+            nonlocal token
             token = int(self.read([token]).argmax())
-        return time.perf_counter() - start
+
+        return seconds_of(step, n)
+
+    def logits(self, tokens):
+        self.clear()
+        return self.read(tokens)
 
 
-def main():
-    model = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            if "model" in request:
-                model = Model(request)
-                answer = {"version": lib.__version__}
-            elif "prefill" in request:
-                answer = {"seconds": model.prefill(request["prefill"])}
-            elif "decode" in request:
-                answer = {"seconds": model.decode(request["decode"], request["from"])}
-            else:
-                model.clear()
-                answer = {"logits": model.read(request["logits"]).tolist()}
-        except Exception as error:  # said to the bench, which says it in its table
-            answer = {"error": str(error)}
-        print(json.dumps(answer), flush=True)
+model = None
 
 
-main()
+def answer(request):
+    global model
+    if "model" in request:
+        model = Model(request)
+        return {"version": lib.__version__}
+    if "prefill" in request:
+        return {"seconds": model.prefill(request["prefill"])}
+    if "decode" in request:
+        return {"seconds": model.decode(request["decode"], request["from"])}
+    return {"logits": model.logits(request["logits"]).tolist()}
+
+
+serve(answer)

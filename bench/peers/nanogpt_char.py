@@ -15,47 +15,20 @@ import time
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
+
+from gpt import Gpt, decay_groups
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH = 4, 4, 128, 64, 12
 WARMUP, DECAY, BETAS, CLIP = 100, 0.1, (0.9, 0.99), 1.0
 
 
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.ln_1, self.ln_2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.c_attn, self.c_proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.c_fc, self.c_out = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
-
-    def forward(self, x):
-        b, t, d = x.shape
-        q, k, v = self.c_attn(self.ln_1(x)).split(d, dim=2)
-        q, k, v = (y.view(b, t, HEADS, d // HEADS).transpose(1, 2) for y in (q, k, v))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.c_proj(y.transpose(1, 2).reshape(b, t, d))
-        return x + self.c_out(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
-
-
-class Gpt(nn.Module):
-    def __init__(self, vocab):
-        super().__init__()
-        self.wte, self.wpe = nn.Embedding(vocab, WIDTH), nn.Embedding(CONTEXT, WIDTH)
-        self.h = nn.ModuleList(Block() for _ in range(LAYERS))
-        self.ln_f = nn.LayerNorm(WIDTH)
-        for name, p in self.named_parameters():
-            if p.dim() > 1:
-                residual = name.endswith(("c_proj.weight", "c_out.weight"))
-                nn.init.normal_(p, std=0.02 / math.sqrt(2 * LAYERS) if residual else 0.02)
-            elif name.endswith("bias"):
-                nn.init.zeros_(p)
-
-    def forward(self, tokens, targets, reduction="mean"):
-        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1]))
-        for block in self.h:
-            x = block(x)
-        logits = F.linear(self.ln_f(x), self.wte.weight)
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1), reduction=reduction)
+def initialise(model):
+    for name, p in model.named_parameters():
+        if p.dim() > 1:
+            residual = name.endswith(("c_proj.weight", "c_out.weight"))
+            nn.init.normal_(p, std=0.02 / math.sqrt(2 * LAYERS) if residual else 0.02)
+        elif name.endswith("bias"):
+            nn.init.zeros_(p)
 
 
 def held_out_loss(model, ids):
@@ -86,12 +59,9 @@ def main():
     ids = {character: i for i, character in enumerate(sorted(set(text)))}
     data = torch.tensor([ids[character] for character in text])
     train, held_out = data[: int(0.9 * len(data))], data[int(0.9 * len(data)) :]
-    model = Gpt(len(ids))
-    groups = [
-        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": DECAY},
-        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=BETAS, fused=True)
+    model = Gpt(LAYERS, WIDTH, HEADS, len(ids), CONTEXT)
+    initialise(model)
+    optimizer = torch.optim.AdamW(decay_groups(model.parameters(), DECAY), lr=args.lr, betas=BETAS, fused=True)
     started = time.perf_counter()
     for step in range(args.steps):
         if step < WARMUP:

@@ -8,10 +8,10 @@ Operands are views of [B, T, H, K], as models make them. Shared key-value heads 
 """
 
 import json
-import sys
-import time
 
 import torch
+
+from serve import serve_kernels
 
 forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -28,21 +28,8 @@ def work(request):
         made[key] = (q, k, v, dout, *forward(q, k, v, 0.0, request["causal"]))
     q, k, v, dout, out, lse = made[key]
     if request["pass"] == "forward":
-        call = lambda: forward(q, k, v, 0.0, request["causal"])
-    else:
-        call = lambda: backward(dout, q, k, v, out, lse, 0.0, request["causal"])
-    start = time.perf_counter()
-    for _ in range(request["repeats"]):
-        call()
-    return {"seconds": (time.perf_counter() - start) / request["repeats"]}
+        return lambda: forward(q, k, v, 0.0, request["causal"])
+    return lambda: backward(dout, q, k, v, out, lse, 0.0, request["causal"])
 
 
-with torch.inference_mode():
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "threads" in request:
-            torch.set_num_threads(request["threads"])
-            answer = {"version": torch.__version__}
-        else:
-            answer = work(request)
-        print(json.dumps(answer), flush=True)
+serve_kernels(work)

@@ -6,10 +6,10 @@
 """
 
 import json
-import sys
-import time
 
 import torch
+
+from serve import serve_kernels
 
 made = {}
 
@@ -26,24 +26,11 @@ def work(request):
         made[key] = (x, weight, torch.randn_like(y))
     x, weight, dy = made[key]
     if request["pass"] == "forward":
-        call = lambda: torch.convolution(x, weight, None, stride, padding, [1] * axes, False, [0] * axes, groups)
-    else:
-        mask = [request["pass"] == "input gradient", request["pass"] == "weight gradient", False]
-        call = lambda: torch.ops.aten.convolution_backward(
-            dy, x, weight, None, stride, padding, [1] * axes, False, [0] * axes, groups, mask
-        )
-    start = time.perf_counter()
-    for _ in range(request["repeats"]):
-        call()
-    return {"seconds": (time.perf_counter() - start) / request["repeats"]}
+        return lambda: torch.convolution(x, weight, None, stride, padding, [1] * axes, False, [0] * axes, groups)
+    mask = [request["pass"] == "input gradient", request["pass"] == "weight gradient", False]
+    return lambda: torch.ops.aten.convolution_backward(
+        dy, x, weight, None, stride, padding, [1] * axes, False, [0] * axes, groups, mask
+    )
 
 
-with torch.inference_mode():
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "threads" in request:
-            torch.set_num_threads(request["threads"])
-            answer = {"version": torch.__version__}
-        else:
-            answer = work(request)
-        print(json.dumps(answer), flush=True)
+serve_kernels(work)

@@ -3,16 +3,18 @@
 {"threads": 2, "rows": 8, "k": 768, "n": 2304} -> {"version": "2.13.0", "share": elements of row 0 that differ from the row alone, 0 to 1}
 """
 
-import json
-import sys
-
 import torch
 
-for line in sys.stdin:
-    request = json.loads(line)
+from serve import serve
+
+
+def answer(request):
     torch.set_num_threads(request["threads"])
     torch.manual_seed(0)
     a, b = torch.randn(request["rows"], request["k"]), torch.randn(request["k"], request["n"])
     with torch.inference_mode():
         differ = torch.matmul(a, b)[0] != torch.matmul(a[:1], b)[0]
-    print(json.dumps({"version": torch.__version__, "share": differ.float().mean().item()}), flush=True)
+    return {"version": torch.__version__, "share": differ.float().mean().item()}
+
+
+serve(answer)

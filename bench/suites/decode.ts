@@ -32,7 +32,7 @@ async function benchDecode({ quick }: SuiteOptions): Promise<readonly BenchRow[]
     if (peer !== undefined) {
       const path = join(folder, "random.gguf");
       await randomGguf(shape, path);
-      const answer = await peer.ask<{ version?: string; error?: string }>({
+      const answer = await peer.open({
         model: path,
         threads: hostInfo().threads,
         context: 1024,

@@ -26,7 +26,7 @@ async function benchLora({ quick }: SuiteOptions): Promise<readonly BenchRow[]> 
   const absent = missingModule("peft");
   const peer = absent === undefined ? new Peer("peft_lora.py") : undefined;
   try {
-    const answer = await peer?.ask<{ version?: string; error?: string }>({
+    const answer = await peer?.open({
       ...shape,
       rank,
       context,
