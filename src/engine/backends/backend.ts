@@ -1,3 +1,4 @@
+import type { StepCost } from "../compile/cost.ts";
 import type { Graph } from "../ir/graph.ts";
 import type { NdArray } from "../ir/nd-array.ts";
 
@@ -28,8 +29,8 @@ export interface Executable {
   profile?(): readonly ProfileEntry[];
 }
 
-/** Where a program spends its time. */
-export interface ProfileEntry {
+/** Times of one kernel call of a program, as an engine measures them. */
+export interface KernelTimes {
   /** Scope and op. */
   readonly label: string;
   readonly kernel: string;
@@ -39,15 +40,10 @@ export interface ProfileEntry {
   /** Of the last run: when the kernel began, in seconds from the run's first, and how long it took. */
   readonly lastStart: number;
   readonly lastSeconds: number;
-  /** Floating-point operations of products per call; 0 for kernels that do not multiply matrices. */
-  readonly flops: number;
-  /** How these products read their operands; absent where there are none. */
-  readonly operands?: "float32" | "bfloat16";
-  /** Memory that a call moves when it reads and writes every operand once. */
-  readonly bytes: number;
-  /** Operands of a product (`1024x768 · 768x2304`), the largest operand of any other kernel. */
-  readonly shapes: string;
 }
+
+/** Where a program spends its time: measured, and what the compiler knows of the call. */
+export type ProfileEntry = KernelTimes & StepCost;
 
 /** What is known of a program before its first run. */
 export interface ExecutableStats {

@@ -3,20 +3,11 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { nearestName, PlinthError, packageRoot } from "../../base/index.ts";
 import type { ProgramSpec } from "../compile/program.ts";
+import type { KernelTimes } from "./backend.ts";
 
 /** A program held by the native runner. */
 export interface NativeProgram {
   readonly nativeProgram: unique symbol;
-}
-
-/** Times of one instruction; `last*` of the last run, `lastStart` counted from its first instruction. */
-export interface InstructionTimes {
-  readonly label: string;
-  readonly kernel: string;
-  readonly seconds: number;
-  readonly calls: number;
-  readonly lastStart: number;
-  readonly lastSeconds: number;
 }
 
 /** What the C++ addon offers (`native/KERNELS.md`). */
@@ -32,7 +23,7 @@ export interface NativeAddon {
   createProgram(spec: ProgramSpec): NativeProgram;
   run(program: NativeProgram, inputs: readonly ArrayBufferView[], outputs: readonly ArrayBufferView[]): Promise<void>;
   profile(program: NativeProgram, on: boolean): void;
-  profileResult(program: NativeProgram): InstructionTimes[];
+  profileResult(program: NativeProgram): KernelTimes[];
   fmaPeak(seconds: number, threads: number): number;
   bfloat16Peak(seconds: number, threads: number): number;
   bandwidth(seconds: number, threads: number): number;

@@ -1,7 +1,8 @@
 /**
  * The WebAssembly engine (`native/wasm/module.cc`) inside one thread: programs in, arrays in, arrays out, all at once. No
- * import but the language's own, so that it runs in any worker; `wasm.ts` is the backend on top of it.
+ * import but of types, so that it runs in any worker; `wasm.ts` is the backend on top of it.
  */
+import type { KernelTimes } from "./backend.ts";
 
 /** The part of the WebAssembly API that is used, which the type libraries of Node leave out. */
 interface WebAssemblyApi {
@@ -33,16 +34,6 @@ interface Exports {
 export interface OutputBuffer {
   readonly bytes: number;
   readonly aliasInput?: number;
-}
-
-/** Times of one kernel call, without what the compiler knows of it. */
-export interface ProfiledCall {
-  readonly label: string;
-  readonly kernel: string;
-  readonly seconds: number;
-  readonly calls: number;
-  readonly lastStart: number;
-  readonly lastSeconds: number;
 }
 
 /** Thrown by the engine's own checks: a message for the user, behind the label of the instruction that failed. */
@@ -131,13 +122,13 @@ export class WasmEngine {
     this.#exports.profile(program, 1);
   }
 
-  profile(program: number): ProfiledCall[] {
+  profile(program: number): KernelTimes[] {
     const size = this.#exports.profileResult(program);
     const lines = this.#text(this.#exports.resultText(), size).split("\n").slice(0, -1);
     return lines.map((line) => {
       const [calls, nanoseconds, start, last, kernel = "", ...label] = line.split(" ");
       const [seconds, lastStart, lastSeconds] = [nanoseconds, start, last].map((text) => Number(text) / 1e9);
-      return { label: label.join(" "), kernel, seconds, calls: Number(calls), lastStart, lastSeconds } as ProfiledCall;
+      return { label: label.join(" "), kernel, seconds, calls: Number(calls), lastStart, lastSeconds } as KernelTimes;
     });
   }
 

@@ -1,4 +1,5 @@
-import type { OutputBuffer, ProfiledCall, WasmEngine } from "./wasm-engine.ts";
+import type { KernelTimes } from "./backend.ts";
+import type { OutputBuffer, WasmEngine } from "./wasm-engine.ts";
 
 /** From the backend to its worker, handled in order. `program` is a number of the backend's choice. */
 export type WasmRequest =
@@ -17,7 +18,7 @@ export type WasmReply =
   | {
       readonly id: number;
       readonly outputs: readonly Uint8Array<ArrayBuffer>[];
-      readonly profile?: readonly ProfiledCall[];
+      readonly profile?: readonly KernelTimes[];
     }
   | { readonly id: number; readonly error: string };
 

@@ -5,9 +5,9 @@ import { formatBytes } from "../compile/memory-limit.ts";
 import { encodeProgram } from "../compile/program-image.ts";
 import type { Graph } from "../ir/graph.ts";
 import { NdArray } from "../ir/nd-array.ts";
-import type { Backend, Executable, ExecutableStats, ProfileEntry } from "./backend.ts";
+import type { Backend, Executable, ExecutableStats, KernelTimes, ProfileEntry } from "./backend.ts";
 import { checkInputs } from "./check-inputs.ts";
-import type { OutputBuffer, ProfiledCall } from "./wasm-engine.ts";
+import type { OutputBuffer } from "./wasm-engine.ts";
 import { loadWasm, startThread, type WasmThread } from "./wasm-host.ts";
 import type { WasmReply, WasmRequest } from "./wasm-protocol.ts";
 
@@ -86,7 +86,7 @@ class WasmExecutable implements Executable {
   readonly #program: number;
   readonly #created: Promise<unknown>;
   readonly #costs: readonly StepCost[];
-  #profile: readonly ProfiledCall[] = [];
+  #profile: readonly KernelTimes[] = [];
 
   constructor(client: WasmClient, graph: Graph) {
     const { spec, stats, costs } = compileProgram(graph);

@@ -3,7 +3,7 @@ import { formatShape, sizeOf } from "../ir/shape.ts";
 import { flopsOf } from "./flops.ts";
 import type { Step, View } from "./lowered.ts";
 
-/** What one call of a kernel must do at least, whatever its implementation. */
+/** What one call of a kernel must do at least, whatever its implementation. Part of a profile's entries. */
 export interface StepCost {
   /** Of products, as {@link flopsOf} counts them; 0 for everything else. */
   readonly flops: number;
@@ -11,7 +11,7 @@ export interface StepCost {
   readonly bytes: number;
   /** How the products read their operands; it decides which limit they run against. Absent where there are none. */
   readonly operands?: "float32" | "bfloat16";
-  /** Its operands: those of a product, else the largest. */
+  /** Operands of a product (`1024x768 · 768x2304`), the largest operand of any other kernel. */
   readonly shapes: string;
 }
 
