@@ -12,6 +12,7 @@
 #include "memory.h"
 
 #if defined(__linux__)
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -43,17 +44,38 @@ inline void pause() {
 // little before sleeping.
 constexpr auto kSpin = std::chrono::microseconds(60);
 
-template <typename Ready>
-bool spinUntil(Ready&& ready) {
+// `isVain`: nothing will come of it, since those waited for cannot run meanwhile.
+template <typename Ready, typename IsVain>
+bool spinUntil(Ready&& ready, IsVain&& isVain) {
   const auto deadline = std::chrono::steady_clock::now() + kSpin;
   do {
     for (int i = 0; i < 64; i++) {
       if (ready()) return true;
       pause();
     }
-  } while (std::chrono::steady_clock::now() < deadline);
+  } while (!isVain() && std::chrono::steady_clock::now() < deadline);
   return ready();
 }
+
+// Schedulers place a woken thread by how idle processors look at that moment, and take milliseconds to part two threads
+// that share one: longer than most loops. So where the system says which processor a thread is on, workers are kept off
+// the caller's.
+#if defined(__linux__)
+using ThreadId = pid_t;
+ThreadId threadId() { return static_cast<ThreadId>(syscall(SYS_gettid)); }
+int processor() { return sched_getcpu(); }
+void keepOff(ThreadId thread, int cpu) {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2 || cpu >= CPU_SETSIZE) return;
+  CPU_CLR(static_cast<size_t>(cpu), &set);
+  sched_setaffinity(thread, sizeof set, &set);
+}
+#else
+using ThreadId = int;
+ThreadId threadId() { return 0; }
+int processor() { return -1; }
+void keepOff(ThreadId, int) {}
+#endif
 
 constexpr uint64_t kLeft = 0xffffffffu;
 
@@ -78,7 +100,15 @@ struct ThreadPool::State {
     int64_t nTasks;
   };
 
+  struct Place {
+    std::atomic<ThreadId> thread{0};
+    std::atomic<int> processor{-1};  // when it last began a task
+  };
+
   std::vector<std::thread> workers;
+  std::unique_ptr<Place[]> places;  // of the caller, then of the workers
+  int nPlaces = 0;
+  int avoided = -1;  // the processor that the workers are kept off
   Job job{};
   // High half: loop number; low half: tasks not yet claimed. A successful claim pins the job until the task is done.
   alignas(64) std::atomic<uint64_t> claims{0};
@@ -94,6 +124,9 @@ struct ThreadPool::State {
 
   void start(int threads) {
     stop = false;
+    places = std::make_unique<Place[]>(static_cast<size_t>(threads));
+    nPlaces = threads;
+    avoided = -1;
     for (int worker = 1; worker < threads; worker++) workers.emplace_back([this, worker] { main(worker); });
   }
 
@@ -109,9 +142,14 @@ struct ThreadPool::State {
 
   void main(int worker) {
     lowerThreadPriority();
+    places[worker].thread = threadId();
     const auto ready = [this] { return (claims.load(std::memory_order_seq_cst) & kLeft) != 0 || stop.load(); };
     for (;;) {
-      if (!spinUntil(ready)) {
+      const auto isVain = [this] {
+        const int here = processor();
+        return here >= 0 && here == places[0].processor.load(std::memory_order_relaxed);
+      };
+      if (!spinUntil(ready, isVain)) {
         std::unique_lock<std::mutex> lock(mutex);
         sleepers.fetch_add(1, std::memory_order_seq_cst);
         wake.wait(lock, ready);
@@ -122,9 +160,31 @@ struct ThreadPool::State {
     }
   }
 
+  // Parts the caller and the workers, wherever they are now.
+  void place() {
+    const int here = processor();
+    places[0].processor.store(here, std::memory_order_relaxed);
+    if (here == avoided) return;
+    for (int worker = 1; worker < nPlaces; worker++) {
+      const ThreadId thread = places[worker].thread;
+      if (thread == 0) return;  // has yet to start
+      keepOff(thread, here);
+    }
+    avoided = here;
+  }
+
+  bool sharesProcessor() const {
+    const int here = processor();
+    for (int worker = 1; worker < nPlaces; worker++) {
+      if (here >= 0 && places[worker].processor.load(std::memory_order_relaxed) == here) return true;
+    }
+    return false;
+  }
+
   // Claims and runs tasks until none is left.
   void work(int worker) {
     insideLoop = true;
+    places[worker].processor.store(processor(), std::memory_order_relaxed);
     uint64_t claim = claims.load(std::memory_order_acquire);
     while ((claim & kLeft) != 0) {
       if (!claims.compare_exchange_weak(claim, claim - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
@@ -170,6 +230,7 @@ void ThreadPool::run(int64_t nTasks, void* context, Task task) {
   if (nTasks > static_cast<int64_t>(kLeft)) throw std::length_error("parallelFor: too many tasks");
   State& s = *state_;
   if (s.workers.empty()) s.start(threads_);
+  s.place();
 
   s.job = {task, context, nTasks};
   s.failure = nullptr;
@@ -183,7 +244,7 @@ void ThreadPool::run(int64_t nTasks, void* context, Task task) {
   }
   s.work(0);
   const auto finished = [&s] { return s.pending.load(std::memory_order_seq_cst) == 0; };
-  if (!spinUntil(finished)) {
+  if (!spinUntil(finished, [&s] { return s.sharesProcessor(); })) {
     std::unique_lock<std::mutex> lock(s.mutex);
     s.callerSleeps = true;
     s.done.wait(lock, finished);
