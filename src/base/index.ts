@@ -12,3 +12,4 @@ export {
   writeJsonAtomic,
 } from "./files.ts";
 export { packageVersion } from "./version.ts";
+export { readZip, type ZipEntry } from "./zip.ts";

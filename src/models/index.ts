@@ -30,10 +30,12 @@ export {
   readSafetensors,
   type SafetensorsFile,
   type StoredTensor,
+  type TensorFile,
   type WriteSafetensorsOptions,
   writeSafetensors,
 } from "./formats/safetensors.ts";
 export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.ts";
+export { readTorchCheckpoint } from "./formats/torch-checkpoint.ts";
 export {
   type GgufTensor,
   type GgufType,

@@ -6,13 +6,13 @@ import { Tokenizer } from "../data/index.ts";
 import { formatShape, type NdArray, sameShape } from "../engine/index.ts";
 import { type ModelConfig, type ModelFamily, modelFamily, type ParameterSpec } from "./family.ts";
 import type { SourceFile, SourceTensor } from "./formats/checkpoint-source.ts";
-import type { SafetensorsFile } from "./formats/safetensors.ts";
+import type { TensorFile } from "./formats/safetensors.ts";
 import { openWeights } from "./formats/weight-files.ts";
 import type { Model } from "./model.ts";
 
 /**
- * Opens a Hugging Face model folder: config.json, weights (mapped, in their own element type), and where present
- * tokenizer.json and generation_config.json. Throws one PlinthError that names the culprit when anything does not fit:
+ * Opens a Hugging Face model folder: config.json, weights (mapped, in their own element type; safetensors, or PyTorch's
+ * .bin read as data, which executes nothing), and where present tokenizer.json and generation_config.json. Throws one PlinthError that names the culprit when anything does not fit:
  * config keys, weights missing, unused or of another shape, a tokenizer with more ids than the model has rows.
  */
 export async function loadModel(dir: string): Promise<Model> {
@@ -25,7 +25,7 @@ export async function loadModel(dir: string): Promise<Model> {
   }
   const configText = await readText(configPath);
   const { family, config } = parseConfigFile(configText, dir);
-  const { files, indexText } = await openWeights(dir);
+  const { files, format, indexText } = await openWeights(dir);
   const { params, sources } = assignWeights(family, config, files, dir);
 
   const generationConfigText = await readOptional(join(dir, "generation_config.json"));
@@ -40,7 +40,8 @@ export async function loadModel(dir: string): Promise<Model> {
     tokenizer,
     generationConfig,
     source: {
-      files: sources,
+      // What is saved is always safetensors: only its files are written back as they were.
+      ...(format === "safetensors" ? { files: sources } : {}),
       ...(indexText === undefined ? {} : { indexText }),
       configText,
       config,
@@ -78,7 +79,7 @@ function parseConfigFile(text: string, dir: string): { family: ModelFamily; conf
 function assignWeights(
   family: ModelFamily,
   config: ModelConfig,
-  files: ReadonlyMap<string, SafetensorsFile>,
+  files: ReadonlyMap<string, TensorFile>,
   dir: string,
 ): { params: Map<string, NdArray>; sources: SourceFile[] } {
   const specs = family.parameters(config);
@@ -93,13 +94,13 @@ function assignWeights(
     const tensors = [...file.entries].map(([name, { dtype }]): SourceTensor => {
       if (!Object.hasOwn(specs, name) && naming.inert.test(name))
         return { name, dtype, holds: { inert: file.stored(name) } };
-      const copied = tied[name];
+      const copied = Object.hasOwn(tied, name) ? tied[name] : undefined;
       if (copied !== undefined) {
         copies.push({ name, parameter: copied, array: file.array(name) });
         return { name, dtype, holds: { parameter: copied } };
       }
       const parameter = Object.hasOwn(specs, name) ? name : prefixed(name);
-      const spec = specs[parameter];
+      const spec = Object.hasOwn(specs, parameter) ? specs[parameter] : undefined;
       if (spec === undefined) {
         unused.push(name);
         return { name, dtype, holds: { inert: file.stored(name) } };

@@ -2,7 +2,7 @@ import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { PlinthError, writeFileAtomic, writeJsonAtomic } from "../base/index.ts";
 import { formatShape, type NdArray, sameShape } from "../engine/index.ts";
-import type { CheckpointSource } from "./formats/checkpoint-source.ts";
+import type { SourceFile } from "./formats/checkpoint-source.ts";
 import { type StoredTensor, storedType, writeSafetensors } from "./formats/safetensors.ts";
 import { indexFile, singleFile } from "./formats/weight-files.ts";
 import { type Model, modelDType } from "./model.ts";
@@ -33,14 +33,14 @@ export async function saveModel(model: Model, dir: string, options: SaveOptions 
   }
   checkParameters(model);
   const { source } = model;
-  const asFound = source !== undefined && options.maxShardBytes === undefined;
-  const files = asFound ? filesAsFound(model, source) : shard(model, options.maxShardBytes ?? 5e9);
+  const found = options.maxShardBytes === undefined ? source?.files : undefined;
+  const files = found === undefined ? shard(model, options.maxShardBytes ?? 5e9) : filesAsFound(model, found);
   for (const { file, tensors, metadata, keepOrder } of files) {
     await writeSafetensors(join(dir, file), tensors, { metadata, keepOrder });
   }
   const isSharded = files.length > 1 || files[0]?.file !== singleFile;
   if (isSharded) {
-    const unchanged = asFound && files.every(({ keepOrder }) => keepOrder) ? source.indexText : undefined;
+    const unchanged = found !== undefined && files.every(({ keepOrder }) => keepOrder) ? source?.indexText : undefined;
     await writeFileAtomic(join(dir, indexFile), unchanged ?? formatIndex(files));
   }
   await writeFileAtomic(join(dir, "config.json"), formatConfigFile(model));
@@ -69,8 +69,8 @@ function checkParameters({ family, config, params }: Model): void {
 }
 
 /** The files of the checkpoint that the model came from, with the model's present weights. */
-function filesAsFound({ params }: Model, source: CheckpointSource): WeightFile[] {
-  return source.files.map(({ file, metadata, tensors: found }) => {
+function filesAsFound({ params }: Model, files: readonly SourceFile[]): WeightFile[] {
+  return files.map(({ file, metadata, tensors: found }) => {
     const tensors = found.map(({ name, holds }): [string, NdArray | StoredTensor] => [
       name,
       "inert" in holds ? holds.inert : (params.get(holds.parameter) as NdArray),

@@ -1,9 +1,8 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { explainReadError, PlinthError } from "../../base/index.ts";
+import { explainReadError, PlinthError, readZip, type ZipEntry } from "../../base/index.ts";
 import { type Line, parseJsonLines, readText } from "../read.ts";
 import { type ChoiceItem, type ChoiceTask, defineTask } from "../task.ts";
-import { readZip } from "../zip.ts";
 
 /**
  * BLiMP: 67 sets of 1000 pairs of a grammatical and an ungrammatical sentence (Warstadt et al. 2020). A pair is right
@@ -44,7 +43,8 @@ async function jsonLines(path: string): Promise<Line<Record<string, unknown>>[]>
     const files = readZip(await readFile(path), path);
     const names = [...files.keys()].filter((name) => name.endsWith(".jsonl") && !name.startsWith("__MACOSX/"));
     for (const name of names.sort()) {
-      lines.push(...parseJsonLines((files.get(name) as () => Buffer)().toString("utf8"), `${path}/${name}`));
+      const text = new TextDecoder().decode((files.get(name) as ZipEntry).bytes());
+      lines.push(...parseJsonLines(text, `${path}/${name}`));
     }
   } else {
     lines.push(...parseJsonLines(await readText(path), path));

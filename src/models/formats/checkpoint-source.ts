@@ -2,7 +2,8 @@ import type { StoredTensor } from "./safetensors.ts";
 
 /** What a checkpoint's files looked like, so that an untouched model is written back with the same bytes. */
 export interface CheckpointSource {
-  readonly files: readonly SourceFile[];
+  /** Absent when they were not safetensors. */
+  readonly files?: readonly SourceFile[];
   /** Text of model.safetensors.index.json, when there is one. */
   readonly indexText?: string;
   readonly configText: string;

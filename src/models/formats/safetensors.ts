@@ -11,18 +11,24 @@ export interface StoredTensor {
   readonly bytes: Uint8Array;
 }
 
-/** An open safetensors file. Nothing of the data is read before it is asked for. */
-export interface SafetensorsFile {
+/** An open file of tensors, of whatever format. Nothing of the data is read before it is asked for. */
+export interface TensorFile {
   readonly path: string;
   readonly metadata: Readonly<Record<string, string>>;
-  /** In the order of the data. */
-  readonly entries: ReadonlyMap<string, SafetensorsEntry>;
+  /** By name, in the order of the file. */
+  readonly entries: ReadonlyMap<string, Omit<StoredTensor, "bytes">>;
   /**
    * The tensor as an array of the stored element type, on the file's memory (a private mapping: writing to it never
    * reaches the file). Throws PlinthError for a name that is not there and for element types the engine lacks.
    */
   array(name: string): NdArray;
   stored(name: string): StoredTensor;
+}
+
+/** An open safetensors file. */
+export interface SafetensorsFile extends TensorFile {
+  /** In the order of the data. */
+  readonly entries: ReadonlyMap<string, SafetensorsEntry>;
 }
 
 const engineDTypes: Readonly<Partial<Record<SafetensorsDType, DType>>> = {
