@@ -57,7 +57,7 @@ export interface CompiledStep {
   readonly peakBytes: number;
   /** Optimiser state and accumulation buffers, allocated when the run starts. */
   readonly stateBytes: number;
-  /** Intermediates, allocated by the programs. */
+  /** Intermediates, in the memory that the programs of an engine share: of the program that needs most. */
   readonly arenaBytes: number;
   /** The programs themselves, for profiles. */
   readonly executables: readonly Executable[];
@@ -213,7 +213,7 @@ export class TrainStep {
     return {
       flops: first.flops * (accumulate - 1) + last.flops,
       peakBytes: Math.max(first.peakBytes, last.peakBytes),
-      arenaBytes: first.arenaBytes + last.arenaBytes,
+      arenaBytes: Math.max(first.arenaBytes, last.arenaBytes),
       stateBytes,
       executables: programs.map(({ executable }) => executable),
     };

@@ -71,6 +71,15 @@ test("accumulating 4 micro-batches of 2 equals one batch of 8, with unequal toke
   }
 });
 
+test("the programs of an accumulating step share their memory, so the larger need is what counts", async () => {
+  const batch = await new ToyData(8).next();
+  const { arenaBytes, executables } = makeStep(toyParameters(), { accumulate: 2 }).compile(batch);
+  const needs = executables.map(({ stats }) => stats.arenaBytes);
+  assert.equal(needs.length, 2);
+  assert.ok(needs.every((bytes) => bytes > 0));
+  assert.equal(arenaBytes, Math.max(...needs));
+});
+
 /** loss = sum over tokens of (w . [3, 4]); its gradient is known. */
 const linearLoss: LossFunction = (trainable, _frozen, batch) => ({
   lossSum: sum(mul(trainable.w as Tensor, batch.x as Tensor)),
