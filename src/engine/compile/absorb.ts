@@ -1,7 +1,8 @@
 import { isNarrow } from "../ir/dtype.ts";
-import { type Graph, topologicalOrder } from "../ir/graph.ts";
+import type { Graph } from "../ir/graph.ts";
 import { type Node, reapply, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { rewriteGraph } from "./rewrite.ts";
+import { Uses } from "./uses.ts";
 
 /**
  * Lets kernels do what they do at no cost, for the native backend: read narrow inputs and give narrow outputs instead
@@ -44,22 +45,16 @@ function unwidened(tensor: Tensor): Tensor {
 
 /** By kernel and output: the node that alone reads it, and the type that it makes of it without changing any element's place. */
 function findOutlets(graph: Graph): Map<Node, Map<number, { node: Node; type: TensorType }>> {
-  const users = new Map<Node, Map<number, Set<Node | "output">>>();
-  const use = ({ node, index }: Tensor, user: Node | "output"): void => {
-    const byIndex = users.get(node) ?? new Map<number, Set<Node | "output">>();
-    users.set(node, byIndex.set(index, (byIndex.get(index) ?? new Set()).add(user)));
-  };
-  const order = topologicalOrder(graph.outputs);
-  for (const node of order) for (const tensor of node.inputs) use(tensor, node);
-  for (const tensor of graph.outputs) use(tensor, "output");
+  const uses = new Uses(graph);
   const outlets = new Map<Node, Map<number, { node: Node; type: TensorType }>>();
-  for (const node of order) {
+  for (const node of uses.order) {
     const { lower } = node.op;
     if (lower.kind !== "kernel") continue;
-    for (const [index, set] of users.get(node) ?? []) {
-      const [user] = set;
-      const type = user === undefined || user === "output" ? undefined : user.outputs[0];
-      if (set.size !== 1 || user === undefined || user === "output" || type === undefined) continue;
+    for (const index of node.outputs.keys()) {
+      const users = new Set(uses.of({ node, index }).map((use) => use.node));
+      const [user] = users;
+      const type = user?.outputs[0];
+      if (users.size !== 1 || uses.isOutput({ node, index }) || user === undefined || type === undefined) continue;
       const narrows = user.op.name === "cast" && isNarrow(type.dtype) && lower.narrowOutputs?.includes(index) === true;
       const reshapes = user.op.name === "reshape" && node.op.name === "matmul";
       if (!narrows && !reshapes) continue;

@@ -1,10 +1,12 @@
 import { type Graph, topologicalOrder } from "../ir/graph.ts";
 import { sameShape } from "../ir/shape.ts";
-import { apply, inScope, type Node, reapply, type Tensor } from "../ir/tensor.ts";
+import { apply, inScope, type Node, type Tensor } from "../ir/tensor.ts";
 import { addOp } from "../ops/arithmetic.ts";
 import { scatterAddOp } from "../ops/gather.ts";
 import { matmulOp } from "../ops/matmul.ts";
 import { matmulAddOp } from "../ops/matmul-add.ts";
+import { Rebuild } from "./rewrite.ts";
+import { Uses } from "./uses.ts";
 
 /** An addition that the kernel making one of its operands does as well. */
 interface Addition {
@@ -19,28 +21,21 @@ interface Addition {
  * native backend, behind the passes that look for products.
  */
 export function accumulateInPlace(graph: Graph): Graph {
-  const order = topologicalOrder(graph.outputs);
+  const uses = new Uses(graph);
+  const { order } = uses;
   const donated = new Set([...graph.donated].map((i) => (graph.inputs[i] as Tensor).node));
-  const additions = findAdditions(order, graph, donated);
+  const additions = findAdditions(uses, donated);
   if (additions.size === 0) return graph;
-  const replaced = new Map<Node, readonly Tensor[]>();
-  const find = (tensor: Tensor): Tensor => replaced.get(tensor.node)?.[tensor.index] ?? tensor;
-  const isMade = ({ node }: Tensor): boolean => node.op.name === "input" || replaced.has(node);
-  const rebuild = (node: Node): void => {
-    if (isMade({ node } as Tensor)) return;
-    const outputs = inScope(node.scope, () => reapply(node, node.inputs.map(find)));
-    replaced.set(node, outputs);
-  };
-  const rebuildFromInputs = (tensor: Tensor): void => {
-    if (isMade(tensor) || !isGiven(tensor.node, donated)) return;
-    for (const node of topologicalOrder([tensor])) rebuild(node);
+  const rebuild = new Rebuild();
+  const ensureGiven = (base: Tensor): void => {
+    if (isGiven(base.node, donated)) topologicalOrder([base]).forEach(rebuild.ensure);
   };
   /** Additions whose base does not exist yet where the product does: made where the addition stood. */
   const late = new Map<Node, Node>();
   const accumulate = (node: Node, { sum, base }: Addition): void => {
-    const inputs = [...node.inputs, base].map(find);
+    const inputs = [...node.inputs, base].map(rebuild.find);
     const op = node.op === matmulOp ? matmulAddOp : node.op;
-    replaced.set(
+    rebuild.replace(
       sum,
       inScope(node.scope, () => apply(op, inputs, node.attrs)),
     );
@@ -48,37 +43,31 @@ export function accumulateInPlace(graph: Graph): Graph {
   for (const node of order) {
     const addition = additions.get(node);
     if (addition !== undefined) {
-      rebuildFromInputs(addition.base);
-      if (isMade(addition.base)) accumulate(node, addition);
+      ensureGiven(addition.base);
+      if (rebuild.isMade(addition.base.node)) accumulate(node, addition);
       else late.set(addition.sum, node);
       continue;
     }
     const product = late.get(node);
-    if (product === undefined) rebuild(node);
+    if (product === undefined) rebuild.ensure(node);
     else accumulate(product, additions.get(product) as Addition);
   }
-  return { ...graph, outputs: graph.outputs.map(find) };
+  return rebuild.finish(graph);
 }
 
-function findAdditions(order: readonly Node[], graph: Graph, donated: ReadonlySet<Node>): Map<Node, Addition> {
-  const users = new Map<Node, number>();
-  const use = ({ node }: Tensor): void => {
-    users.set(node, (users.get(node) ?? 0) + 1);
-  };
-  for (const node of order) node.inputs.forEach(use);
-  graph.outputs.forEach(use);
+function findAdditions(uses: Uses, donated: ReadonlySet<Node>): Map<Node, Addition> {
   const additions = new Map<Node, Addition>();
   const sums = new Set<Node>();
   /** Values that exist to be added to: products and scatters, sums of them, and buffers given to be overwritten. */
   const isSum = (base: Tensor): boolean =>
     base.dtype === "float32" && (canAccumulate(base) || sums.has(base.node) || isGiven(base.node, donated));
-  for (const node of order) {
+  for (const node of uses.order) {
     const [a, b] = node.inputs;
     if (node.op !== addOp || a === undefined || b === undefined || !sameShape(a.shape, b.shape)) continue;
     // Of two products the later is added to the earlier.
     const [first, second] = a.node.id < b.node.id ? [a, b] : [b, a];
     const fits = (base: Tensor, added: Tensor): boolean =>
-      canAccumulate(added) && users.get(added.node) === 1 && isSum(base);
+      canAccumulate(added) && uses.count(added.node) === 1 && isSum(base);
     const swapped = !fits(first, second);
     if (swapped && !fits(second, first)) continue;
     const [base, added] = swapped ? [second, first] : [first, second];

@@ -1,5 +1,5 @@
 import { isNarrow } from "../ir/dtype.ts";
-import { type Graph, topologicalOrder } from "../ir/graph.ts";
+import type { Graph } from "../ir/graph.ts";
 import type { NdArray } from "../ir/nd-array.ts";
 import { type Shape, sameShape, sizeOf } from "../ir/shape.ts";
 import { apply1, type Node, type Tensor, type TensorType } from "../ir/tensor.ts";
@@ -7,6 +7,7 @@ import { reshape } from "../ops/reshape.ts";
 import { broadcastTo } from "../ops/sum.ts";
 import { transpose } from "../ops/transpose.ts";
 import { rewriteGraph } from "./rewrite.ts";
+import { Uses } from "./uses.ts";
 
 /**
  * A tensor equal to the node's only output, or undefined where the rule does not apply. `alone` tells whether nothing
@@ -19,24 +20,14 @@ type Rule = (node: Node, inputs: readonly Tensor[], type: TensorType, alone: boo
  * zero), so results do not depend on what was simplified.
  */
 export function simplifyAlgebra(graph: Graph): Graph {
-  const users = countUsers(graph);
+  const uses = new Uses(graph);
   return rewriteGraph(graph, (node, inputs) => {
     const type = node.outputs[0];
     if (type === undefined || node.outputs.length !== 1) return undefined;
-    const alone = node.inputs.every((tensor) => users.get(tensor.node) === 1);
+    const alone = node.inputs.every((tensor) => uses.count(tensor.node) === 1);
     const result = rules[node.op.name]?.(node, inputs, type, alone) ?? hoistBroadcasts(node, inputs, type);
     return result === undefined ? undefined : [result];
   });
-}
-
-function countUsers(graph: Graph): Map<Node, number> {
-  const users = new Map<Node, number>();
-  const use = ({ node }: Tensor): void => {
-    users.set(node, (users.get(node) ?? 0) + 1);
-  };
-  for (const node of topologicalOrder(graph.outputs)) node.inputs.forEach(use);
-  graph.outputs.forEach(use);
-  return users;
 }
 
 /** The input itself, where it already has the output's type. */

@@ -1,6 +1,7 @@
 import { type Graph, topologicalOrder } from "../ir/graph.ts";
-import { inScope, type Node, reapply, type Tensor } from "../ir/tensor.ts";
+import type { Node, Tensor } from "../ir/tensor.ts";
 import { linearCrossEntropyGradOp, linearCrossEntropyOp } from "../ops/linear-cross-entropy.ts";
+import { Rebuild } from "./rewrite.ts";
 
 /**
  * Takes the losses of a chunked head from the op that computes their gradients too, so that the logits are made once.
@@ -22,25 +23,16 @@ export function shareLossWithGradient(graph: Graph): Graph {
   }
   if (pairs.size === 0) return graph;
 
-  const replaced = new Map<Node, readonly Tensor[]>();
-  const find = (tensor: Tensor): Tensor => replaced.get(tensor.node)?.[tensor.index] ?? tensor;
-  const rebuild = (node: Node): void => {
-    if (node.op.name === "input" || replaced.has(node)) return;
-    replaced.set(
-      node,
-      inScope(node.scope, () => reapply(node, node.inputs.map(find))),
-    );
-  };
+  const rebuild = new Rebuild();
   for (const node of order) {
     const both = pairs.get(node);
     if (both === undefined) {
-      rebuild(node);
+      rebuild.ensure(node);
       continue;
     }
     // What the gradients need comes forward with them.
-    for (const earlier of topologicalOrder([both.inputs[3] as Tensor])) rebuild(earlier);
-    rebuild(both);
-    replaced.set(node, [(replaced.get(both) as readonly Tensor[])[0] as Tensor]);
+    topologicalOrder([both.inputs[3] as Tensor]).forEach(rebuild.ensure);
+    rebuild.replace(node, rebuild.copy(both).slice(0, 1));
   }
-  return { ...graph, outputs: graph.outputs.map(find) };
+  return rebuild.finish(graph);
 }

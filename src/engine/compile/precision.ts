@@ -1,10 +1,11 @@
 import { isNarrow } from "../ir/dtype.ts";
-import { type Graph, topologicalOrder } from "../ir/graph.ts";
+import type { Graph } from "../ir/graph.ts";
 import { sizeOf } from "../ir/shape.ts";
 import { apply, type Node, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { cast } from "../ops/cast.ts";
 import type { ProductOperands } from "../ops/matmul.ts";
 import { rewriteGraph } from "./rewrite.ts";
+import { type Use, Uses } from "./uses.ts";
 
 /** How a program computes: all in float32, or its products on bfloat16 operands with float32 sums. */
 export type Precision = "f32" | "bf16";
@@ -52,11 +53,6 @@ function passesOn({ op }: Node): boolean {
   return op.lower.kind === "view" || op.name === "concat";
 }
 
-interface Use {
-  readonly node: Node;
-  readonly slot: number;
-}
-
 /** What readers think of getting a value rounded. */
 interface Demand {
   /** All of them take it so. */
@@ -68,24 +64,12 @@ const refused: Demand = { all: false, some: false };
 
 /** Which outputs of which nodes are rounded to bfloat16. */
 class Rounding {
-  readonly #uses = new Map<Node, Use[][]>();
+  readonly #uses: Uses;
   readonly #demands = new Map<Node, Demand[]>();
-  readonly #isOutput = new Set<string>();
 
   constructor(graph: Graph) {
-    const order = topologicalOrder(graph.outputs);
-    for (const { node, index } of graph.outputs) this.#isOutput.add(`${node.id}.${index}`);
-    for (const node of order)
-      this.#uses.set(
-        node,
-        node.outputs.map((): Use[] => []),
-      );
-    for (const node of order) {
-      node.inputs.forEach(({ node: from, index }, slot) => {
-        this.#uses.get(from)?.[index]?.push({ node, slot });
-      });
-    }
-    for (const node of order.toReversed()) {
+    this.#uses = new Uses(graph);
+    for (const node of this.#uses.order.toReversed()) {
       this.#demands.set(
         node,
         node.outputs.map((_, i) => this.#demandOf(node, i)),
@@ -107,8 +91,8 @@ class Rounding {
   };
 
   #demandOf(node: Node, index: number): Demand {
-    const uses = this.#uses.get(node)?.[index] ?? [];
-    if (this.#isOutput.has(`${node.id}.${index}`) || uses.length === 0) return refused;
+    const uses = this.#uses.of({ node, index });
+    if (this.#uses.isOutput({ node, index }) || uses.length === 0) return refused;
     const demands = uses.map((use) => this.#demandOfUse(use));
     return { all: demands.every(({ all }) => all), some: demands.some(({ some }) => some) };
   }
@@ -128,7 +112,7 @@ class Rounding {
   /** Of the outputs that anything reads. */
   #demandedOutputs(node: Node): Demand[] {
     return (this.#demands.get(node) ?? []).filter(
-      (_, i) => (this.#uses.get(node)?.[i]?.length ?? 0) > 0 || this.#isOutput.has(`${node.id}.${i}`),
+      (_, index) => this.#uses.of({ node, index }).length > 0 || this.#uses.isOutput({ node, index }),
     );
   }
 
@@ -139,8 +123,8 @@ class Rounding {
   #goesIntoActivation(node: Node, index: number): boolean {
     let bends = false;
     const visit = (node: Node, index: number): boolean => {
-      if (this.#isOutput.has(`${node.id}.${index}`)) return false;
-      return (this.#uses.get(node)?.[index] ?? []).every((use) => {
+      if (this.#uses.isOutput({ node, index })) return false;
+      return this.#uses.of({ node, index }).every((use) => {
         const { op } = use.node;
         if (op.name === "broadcastTo") return false;
         if (op.lower.kind === "view") return use.node.outputs.every((_, i) => visit(use.node, i));

@@ -2,6 +2,7 @@ import { dtypeBytes } from "../ir/dtype.ts";
 import { type Graph, topologicalOrder } from "../ir/graph.ts";
 import { sizeOf } from "../ir/shape.ts";
 import { inScope, type Node, reapply, type Tensor } from "../ir/tensor.ts";
+import { Rebuild } from "./rewrite.ts";
 
 /** Kernels that cost about as much as reading what they would otherwise have stored. */
 const cheapKernels = new Set(["layerNorm", "rmsNorm", "randomUniform", "randomBits"]);
@@ -37,9 +38,9 @@ export function rematerialise(graph: Graph): Graph {
   }
   if (remade.size === 0) return graph;
 
-  const kept = new Map<Node, readonly Tensor[]>();
+  const rebuild = new Rebuild();
+  const { find } = rebuild;
   const again = new Map<Node, readonly Tensor[]>();
-  const find = (t: Tensor): Tensor => kept.get(t.node)?.[t.index] ?? t;
   /** The value as users behind the peak see it. */
   const findLate = (t: Tensor): Tensor => {
     const { node } = t;
@@ -68,13 +69,9 @@ export function rematerialise(graph: Graph): Graph {
     );
   order.forEach((node, i) => {
     if (node.op.name === "input") return;
-    const inputs = node.inputs.map(i > peakAt ? findLate : find);
-    kept.set(
-      node,
-      inScope(node.scope, () => reapply(node, inputs)),
-    );
+    rebuild.copy(node, node.inputs.map(i > peakAt ? findLate : find));
   });
-  return { ...graph, outputs: graph.outputs.map(find) };
+  return rebuild.finish(graph);
 }
 
 function isCheap(node: Node): boolean {
