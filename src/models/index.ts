@@ -52,7 +52,18 @@ export * as layers from "./layers/index.ts";
 export { callModule, linear, MODULE_WRAP, type Module, type ModuleWrap, wrapModule } from "./layers/index.ts";
 export { type LlamaConfig, llama } from "./llama.ts";
 export { checkVocabulary, loadModel } from "./load.ts";
+export { type MistralConfig, mistral } from "./mistral.ts";
 export { castParams, countParameters, initModel, type Model, modelDType, paramsTree } from "./model.ts";
 export { editFamily, type ModelQuantization, quantizeModel, quantizeTree } from "./quantize.ts";
+export { type Qwen2Config, qwen2 } from "./qwen2.ts";
+export { type Qwen3Config, qwen3 } from "./qwen3.ts";
+export {
+  formatRotaryConfig,
+  type RotaryConfig,
+  type RotaryKeys,
+  rotaryConfig,
+  rotaryDials,
+  rotaryKeys,
+} from "./rotary-config.ts";
 export { type SaveOptions, saveModel } from "./save.ts";
 export { tokenLosses } from "./token-losses.ts";

@@ -1,14 +1,14 @@
 """Golden values of the models from the reference implementation. One command, from the repository's root:
 
-    python test/golden/make_goldens.py
+    python test/golden/make_goldens.py [CASE...]
 
-Needs torch, transformers and safetensors (written with torch 2.13.0, transformers 5.23.0, safetensors 0.8.0; the
+(CASE: only these of SIBLINGS.) Needs torch, transformers and safetensors (written with torch 2.13.0, transformers 5.23.0, safetensors 0.8.0; the
 versions that made the files are in test/golden/versions.json). Every case is a tiny model with random weights, biases
 and norms, so that a wrong axis, scale or epsilon shows. A case is a folder: the Hugging Face model as `save_pretrained`
 writes it, and golden.safetensors with
 
     tokens[B,T+1]            inputs are [:, :-1], targets [:, 1:] with -100 where `target_mask` is 0
-    logits.eager, .sdpa      [B,T,V] under both attention implementations of the reference
+    logits.eager, .sdpa      [B,T,V] under both attention implementations of the reference, where it has both
     loss, grad.<parameter>   mean cross-entropy over the targets that count, and its gradients (eager)
     adamw_losses[10]         ten steps on that batch: lr 3e-3, betas 0.9 0.95, eps 1e-8, decay 0.1 on matrices only,
                              gradients clipped to a global norm of 1
@@ -22,12 +22,14 @@ import json
 import os
 import shutil
 import sys
+import zlib
 
 import torch
 import transformers
 from safetensors import __version__ as safetensors_version
 from safetensors.torch import save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
+from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VOCAB, B, T = 61, 3, 13
@@ -50,6 +52,21 @@ CASES = {
         rms_norm_eps=1e-3, rope_parameters=dict(rope_type="linear", rope_theta=500.0, factor=2.0)))),
     "llama3": (LlamaForCausalLM, LlamaConfig(**LLAMA | dict(num_attention_heads=4, num_key_value_heads=1, head_dim=16,
                                                            rope_parameters=LLAMA3))),
+}
+
+YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=10)
+# Decoders after these two. Every option that a config has is away from its default; windows are shorter than the texts.
+SIBLINGS = {
+    "mistral": (MistralForCausalLM, MistralConfig(**LLAMA | dict(
+        num_key_value_heads=2, head_dim=8, sliding_window=5, hidden_act="gelu", rms_norm_eps=1e-3,
+        rope_parameters=dict(rope_type="dynamic", rope_theta=500.0, factor=2.0)))),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**LLAMA | dict(
+        num_key_value_heads=2, use_sliding_window=True, sliding_window=4, max_window_layers=1, tie_word_embeddings=True,
+        rms_norm_eps=1e-3, rope_parameters=YARN))),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**LLAMA | dict(
+        num_key_value_heads=3, head_dim=10, use_sliding_window=True, sliding_window=3, attention_bias=True,
+        layer_types=["sliding_attention", "full_attention"], rms_norm_eps=1e-3,
+        rope_parameters=YARN | dict(truncate=False, beta_fast=8.0, beta_slow=2.0, attention_factor=1.3)))),
 }
 
 
@@ -92,7 +109,8 @@ def golden(model, is_decoder=True):
     mask = (torch.rand(B, T) > 0.2).to(torch.int32)
     inputs, targets = ids[:, :-1], ids[:, 1:].masked_fill(mask == 0, -100)
     out["tokens"], out["target_mask"] = ids.to(torch.int32), mask
-    for implementation in ("eager", "sdpa"):
+    implementations = ["eager", "sdpa"] if model._supports_sdpa else ["eager"]
+    for implementation in implementations:
         with torch.no_grad():
             out[f"logits.{implementation}"] = run(model, implementation, inputs)
 
@@ -109,7 +127,7 @@ def golden(model, is_decoder=True):
     lengths = torch.tensor([len(d) for d in documents])
     attention_mask = (torch.arange(width)[None] < lengths[:, None]).to(torch.int64)
     with torch.no_grad():
-        logits = run(model, "sdpa", padded, attention_mask=attention_mask)
+        logits = run(model, implementations[-1], padded, attention_mask=attention_mask)
     out["padded.tokens"], out["padded.lengths"] = padded.to(torch.int32), lengths.to(torch.int32)
     out["padded.logits"] = logits * attention_mask[..., None]
 
@@ -178,17 +196,26 @@ def save_tensors(tensors, path):
     os.chmod(path, 0o644)
 
 
-def main():
+def make_case(name, model_class, config, seed, **options):
+    model = build(model_class, config, seed)
+    path = folder(name)
+    save(model, path)
+    values = golden(model, **options)
+    save_tensors(values, os.path.join(path, "golden.safetensors"))
+    spread = (values["logits.eager"] - values.get("logits.sdpa", values["logits.eager"])).abs().max().item()
+    print(f"{name}: {sum(p.numel() for p in model.parameters())} parameters, eager - sdpa {spread:.1e}, "
+          f"losses {values['adamw_losses'][0]:.4f} -> {values['adamw_losses'][-1]:.4f}", file=sys.stderr)
+
+
+def main(names):
     torch.set_num_threads(1)
+    for name, (model_class, config) in SIBLINGS.items():
+        if not names or name in names:
+            make_case(name, model_class, config, zlib.crc32(name.encode()))
+    if names:
+        return
     for seed, (name, (model_class, config)) in enumerate(CASES.items()):
-        model = build(model_class, config, seed)
-        path = folder(name)
-        save(model, path)
-        values = golden(model)
-        save_tensors(values, os.path.join(path, "golden.safetensors"))
-        spread = (values["logits.eager"] - values["logits.sdpa"]).abs().max().item()
-        print(f"{name}: {sum(p.numel() for p in model.parameters())} parameters, eager - sdpa {spread:.1e}, "
-              f"losses {values['adamw_losses'][0]:.4f} -> {values['adamw_losses'][-1]:.4f}", file=sys.stderr)
+        make_case(name, model_class, config, seed)
 
     # Checkpoints as they come in the wild: bfloat16 in shards; float16 of the bare model, without prefix or head.
     tokens = torch.randint(0, VOCAB, (2, 9))
@@ -203,10 +230,7 @@ def main():
         save_tensors({"tokens": tokens.to(torch.int32), "logits.eager": logits}, os.path.join(path, "golden.safetensors"))
 
     for seed, (name, (model_class, config)) in enumerate(ENCODERS.items(), start=20):
-        model = build(model_class, config, seed)
-        path = folder(name)
-        save(model, path)
-        save_tensors(golden(model, is_decoder=False), os.path.join(path, "golden.safetensors"))
+        make_case(name, model_class, config, seed, is_decoder=False)
 
     # Every element type, an empty tensor and a scalar, in the library's own order.
     save_file({
@@ -223,4 +247,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

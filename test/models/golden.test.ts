@@ -8,11 +8,13 @@ import { type Backend, jit, NdArray, type Tensor, unflatten, valueAndGrad } from
 import { type BertConfig, bertNextSentence, type Model, paramsTree } from "../../src/models/index.ts";
 import { adamwLosses, backends, decodeGreedily, loadGolden, logitsOf, meanLoss, relativeError } from "./support.ts";
 
-const cases = ["gpt2", "gpt2-variant", "llama", "llama-gqa", "llama3", "bert", "bert-variant"];
+const cases = ["gpt2", "gpt2-variant", "llama", "llama-gqa", "llama3", "bert", "bert-variant", "mistral", "qwen2", "qwen3"];
 
 interface Golden {
   readonly model: Model;
   readonly value: (name: string) => NdArray;
+  /** Attention implementations of the reference. */
+  readonly implementations: readonly string[];
 }
 
 function largest({ data }: NdArray): number {
@@ -47,7 +49,7 @@ for (const { name: backendName, backend, skip } of backends) {
       test(`${name}: logits of both attention implementations`, async () => {
         const golden = await load();
         const logits = await logitsOf(golden.model, { tokens: batchOf(golden).tokens }, on);
-        for (const implementation of ["eager", "sdpa"]) {
+        for (const implementation of golden.implementations) {
           const error = relativeError(logits, golden.value(`logits.${implementation}`));
           assert.ok(error <= 1e-5, `${implementation}: ${error}`);
         }

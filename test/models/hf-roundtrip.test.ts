@@ -15,6 +15,9 @@ import {
   type Model,
   type ModelConfig,
   type ModelFamily,
+  mistral,
+  qwen2,
+  qwen3,
   saveModel,
   writeSafetensors,
 } from "../../src/models/index.ts";
@@ -64,6 +67,19 @@ const cases: Record<string, readonly [unknown, ModelConfig, number?]> = {
       head_dim: 16,
     }),
   ],
+  mistral: [mistral, mistral.createConfig({ ...dials, numKvHeads: 2, contextLength: 18 })],
+  qwen2: [
+    qwen2,
+    qwen2.parseConfig({
+      ...qwen2.formatConfig(qwen2.createConfig(dials)),
+      layer_types: null,
+      use_sliding_window: true,
+      sliding_window: 4,
+      max_window_layers: 1,
+      rope_scaling: { type: "yarn", factor: 2, original_max_position_embeddings: 16 },
+    }),
+  ],
+  qwen3: [qwen3, qwen3.createConfig({ ...dials, numKvHeads: 2, tieWordEmbeddings: true })],
 };
 
 test("transformers opens what is written here and computes the same", { skip }, async () => {

@@ -36,11 +36,14 @@ export const backends: readonly { name: string; backend?: Backend; skip: string 
   }
 });
 
-/** A golden model and the reference's values for it. */
-export async function loadGolden(name: string): Promise<{ model: Model; value: (name: string) => NdArray }> {
+/** A golden model, the reference's values for it, and which attention implementations of the reference gave logits. */
+export async function loadGolden(
+  name: string,
+): Promise<{ model: Model; value: (name: string) => NdArray; implementations: readonly string[] }> {
   const dir = join(goldenDir, name);
   const [model, file] = [await loadModel(dir), await readSafetensors(join(dir, "golden.safetensors"))];
-  return { model, value: (name) => file.array(name) };
+  const implementations = ["eager", "sdpa"].filter((name) => file.entries.has(`logits.${name}`));
+  return { model, value: (name) => file.array(name), implementations };
 }
 
 /** Largest difference relative to the largest expected magnitude (infinity norms). Both must have the same shape. */

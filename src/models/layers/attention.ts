@@ -18,6 +18,10 @@ export interface CausalAttentionOptions {
   readonly newCache: Record<string, Tensor>;
   /** On the attention weights. */
   readonly dropout?: DropoutSite | undefined;
+  /** A token sees only that many latest ones, itself included; all when absent. */
+  readonly window?: number | undefined;
+  /** Scaled products s become cap * tanh(s / cap). */
+  readonly softCap?: number | undefined;
 }
 
 /**
@@ -26,17 +30,23 @@ export interface CausalAttentionOptions {
  * document only. Query head h reads key-value head floor(h / (H/G)).
  */
 export function causalAttention(q: Tensor, k: Tensor, v: Tensor, options: CausalAttentionOptions): Tensor {
-  const { scale, inputs, cacheName, newCache } = options;
+  const { scale, inputs, cacheName, newCache, window, softCap } = options;
   const { cache, start } = inputs;
+  const kind = {
+    causal: true,
+    scale,
+    ...(window === undefined ? {} : { window }),
+    ...(softCap === undefined ? {} : { softCap }),
+  };
   if (cache !== undefined) {
     const rows = start ?? zeros([q.shape[0] as number], "int32");
     const keys = cacheUpdate(cached(cache, `${cacheName}.k`), k, rows);
     const values = cacheUpdate(cached(cache, `${cacheName}.v`), v, rows);
     newCache[`${cacheName}.k`] = keys;
     newCache[`${cacheName}.v`] = values;
-    return attention(q, keys, values, { causal: true, scale, start: rows });
+    return attention(q, keys, values, { ...kind, start: rows });
   }
-  return attention(q, k, v, { causal: true, scale, ...documentsAndDropout(options) });
+  return attention(q, k, v, { ...kind, ...documentsAndDropout(options) });
 }
 
 function cached(cache: Cache, name: string): Tensor {

@@ -4,6 +4,7 @@ export { type CausalHead, causalHead, kvCacheShape, type TrunkOutputs } from "./
 export { checkInputs, checkpointed, DropoutStreams, positionsOf, selectLast, selectRows } from "./decoder.ts";
 export { embedding } from "./embedding.ts";
 export { float32 } from "./float32.ts";
+export { gatedMlp, gatedMlpParameters } from "./gated-mlp.ts";
 export { addBias, conv1d, linear } from "./linear.ts";
 export {
   callModule,
@@ -19,4 +20,26 @@ export {
 } from "./module.ts";
 export { layerNorm, rmsNorm } from "./norm.ts";
 export { type DenseOptions, ParameterList } from "./parameter-list.ts";
-export { parseRope, type RopeKeys, type RopeScaling, ropeFrequencies } from "./rope.ts";
+export {
+  formatRope,
+  parseRope,
+  type RopeKeys,
+  type RopeScaling,
+  type RotaryPositions,
+  ropeFrequencies,
+  ropeScoreFactor,
+} from "./rope.ts";
+export {
+  type RotaryAttentionOptions,
+  type RotaryAttentionParameters,
+  type Rotation,
+  rotaryAttention,
+  rotaryAttentionParameters,
+} from "./rotary-attention.ts";
+export {
+  type RotaryBlock,
+  type RotaryDecoder,
+  type RotaryDecoderConfig,
+  rotaryDecoder,
+  rotaryDecoderParameters,
+} from "./rotary-decoder.ts";

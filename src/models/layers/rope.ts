@@ -5,6 +5,18 @@ import { PlinthError } from "../../base/index.ts";
 const ropeSchema = z.discriminatedUnion("rope_type", [
   z.strictObject({ rope_type: z.literal("default") }),
   z.strictObject({ rope_type: z.literal("linear"), factor: z.number().min(1) }),
+  z.strictObject({ rope_type: z.literal("dynamic"), factor: z.number().min(1) }),
+  z.strictObject({
+    rope_type: z.literal("yarn"),
+    factor: z.number().min(1),
+    original_max_position_embeddings: z.int().positive(),
+    attention_factor: z.number().positive().nullish(),
+    beta_fast: z.number().positive().nullish(),
+    beta_slow: z.number().positive().nullish(),
+    mscale: z.number().nullish(),
+    mscale_all_dim: z.number().nullish(),
+    truncate: z.boolean().optional(),
+  }),
   z.strictObject({
     rope_type: z.literal("llama3"),
     factor: z.number().min(1),
@@ -21,13 +33,21 @@ export interface RopeKeys {
   readonly rope_theta?: number | undefined;
   readonly rope_scaling?: unknown;
   readonly rope_parameters?: unknown;
+  /** What a scaling that does not say its original context takes for it. */
+  readonly max_position_embeddings?: number | undefined;
+}
+
+/** Rotary positions of a layer: the base of the angles, and their scaling for longer contexts. */
+export interface RotaryPositions {
+  readonly theta: number;
+  readonly scaling: RopeScaling;
 }
 
 /**
  * Base and scaling of rotary positions. Older files have `rope_theta` and `rope_scaling` (with `type` for `rope_type`),
  * newer ones `rope_parameters` that holds both. Throws PlinthError naming a kind of scaling that is not implemented.
  */
-export function parseRope(keys: RopeKeys): { theta: number; scaling: RopeScaling } {
+export function parseRope(keys: RopeKeys, { defaultTheta = 10000 } = {}): RotaryPositions {
   const key = keys.rope_parameters === undefined || keys.rope_parameters === null ? "rope_scaling" : "rope_parameters";
   const source = keys[key] ?? {};
   if (typeof source !== "object" || Array.isArray(source)) {
@@ -37,7 +57,7 @@ export function parseRope(keys: RopeKeys): { theta: number; scaling: RopeScaling
     );
   }
   const { rope_theta: inner, type, partial_rotary_factor: share = 1, ...rest } = source as Record<string, unknown>;
-  const theta = inner ?? keys.rope_theta ?? 10000;
+  const theta = inner ?? keys.rope_theta ?? defaultTheta;
   if (typeof theta !== "number" || !(theta > 0)) {
     throw new PlinthError(
       `config.json: rope_theta: expected a positive number, got ${JSON.stringify(theta)}`,
@@ -54,7 +74,9 @@ export function parseRope(keys: RopeKeys): { theta: number; scaling: RopeScaling
   if (share !== 1) {
     throw new PlinthError(`config.json: ${key}: partial_rotary_factor ${String(share)} is not implemented`, "use 1");
   }
-  const scaling = ropeSchema.safeParse({ ...rest, rope_type: kind });
+  const context = kind === "yarn" || kind === "llama3" ? keys.max_position_embeddings : undefined;
+  const original = context === undefined ? {} : { original_max_position_embeddings: context };
+  const scaling = ropeSchema.safeParse({ ...original, ...rest, rope_type: kind });
   if (!scaling.success) {
     const problems = scaling.error.issues.map((issue) => `${[key, ...issue.path].join(".")}: ${issue.message}`);
     throw new PlinthError(`config.json: ${problems.join("; ")}`, "correct config.json");
@@ -62,16 +84,25 @@ export function parseRope(keys: RopeKeys): { theta: number; scaling: RopeScaling
   return { theta, scaling: scaling.data };
 }
 
+/** The keys of config.json that {@link parseRope} reads. */
+export function formatRope({ theta, scaling }: RotaryPositions): Record<string, unknown> {
+  return { rope_theta: theta, rope_scaling: scaling.rope_type === "default" ? null : scaling };
+}
+
+const f = Math.fround;
+
 /**
  * Angle per position of each rotated pair, [K/2] (Su et al. 2021): theta^(-2i/K), scaled for longer contexts: `linear`
  * divides all (Chen et al. 2023); `llama3` divides the long wavelengths, keeps the short ones and blends between them
- * (Llama 3.1). Computed in float32 steps, as the reference does.
+ * (Llama 3.1); `yarn` likewise, by rotations in the original context (Peng et al. 2023, 3.2); `dynamic` changes nothing
+ * up to `max_position_embeddings`, which is as far as a model reads here. Computed in float32 steps, as the reference does.
  */
 export function ropeFrequencies(scaling: RopeScaling, theta: number, headDim: number): Float32Array {
-  const f = Math.fround;
-  const frequencies = Float32Array.from({ length: headDim / 2 }, (_, i) => f(1 / f(theta ** f((2 * i) / headDim))));
+  const wavelengths = Float32Array.from({ length: headDim / 2 }, (_, i) => theta ** f((2 * i) / headDim));
+  const frequencies = wavelengths.map((wavelength) => 1 / wavelength);
   switch (scaling.rope_type) {
     case "default":
+    case "dynamic":
       return frequencies;
     case "linear":
       return frequencies.map((frequency) => frequency / scaling.factor);
@@ -88,5 +119,34 @@ export function ropeFrequencies(scaling: RopeScaling, theta: number, headDim: nu
         return f(f(f(1 - smooth) * f(frequency / scaling.factor)) + f(smooth * frequency));
       });
     }
+    case "yarn": {
+      const [low, high] = yarnRange(scaling, theta, headDim);
+      return frequencies.map((frequency, i) => {
+        const ramp = Math.min(Math.max(f(f(i - low) / f(high - low)), 0), 1);
+        const kept = f(1 - ramp);
+        const divided = f(1 / f(scaling.factor * (wavelengths[i] as number)));
+        return f(f(divided * f(1 - kept)) + f(frequency * kept));
+      });
+    }
   }
+}
+
+/** Factor on the products of rotated queries and keys: YaRN's temperature (Peng et al. 2023, 3.4), 1 of other kinds. */
+export function ropeScoreFactor(scaling: RopeScaling): number {
+  if (scaling.rope_type !== "yarn") return 1;
+  const { factor, attention_factor, mscale, mscale_all_dim } = scaling;
+  const temperature = (scale = 1): number => (factor <= 1 ? 1 : 0.1 * scale * Math.log(factor) + 1);
+  const both = mscale && mscale_all_dim ? temperature(mscale) / temperature(mscale_all_dim) : temperature();
+  return (attention_factor ?? both) ** 2;
+}
+
+/** Pairs between which YaRN goes from the frequency itself to the divided one. */
+function yarnRange(scaling: RopeScaling & { rope_type: "yarn" }, theta: number, headDim: number): [number, number] {
+  const context = scaling.original_max_position_embeddings;
+  const pairOf = (rotations: number): number =>
+    (headDim * Math.log(context / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
+  const [first, last] = [pairOf(scaling.beta_fast || 32), pairOf(scaling.beta_slow || 1)];
+  const [low, high] = scaling.truncate === false ? [first, last] : [Math.floor(first), Math.ceil(last)];
+  const range: [number, number] = [Math.max(low, 0), Math.min(high, headDim - 1)];
+  return range[0] === range[1] ? [range[0], range[1] + 0.001] : range;
 }

@@ -1,0 +1,104 @@
+/**
+ * Qwen 3 (Yang et al. 2025): Llama with normalised queries and keys and a head width of its own, and where asked for a sliding
+ * window in the upper layers. Reference: `Qwen3ForCausalLM` of transformers.
+ */
+import { z } from "zod";
+import { add, type Tensor } from "../engine/index.ts";
+import { commonInertKeys, parseModelConfig, tokenIds } from "./config.ts";
+import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
+import {
+  formatUpperWindows,
+  type LayerTypesConfig,
+  parseUpperWindows,
+  upperWindowKeys,
+  windowOf,
+} from "./layer-types.ts";
+import {
+  gatedMlp,
+  gatedMlpParameters,
+  inModule,
+  type Module,
+  type RotaryBlock,
+  rmsNorm,
+  rotaryAttention,
+  rotaryAttentionParameters,
+  rotaryDecoder,
+  rotaryDecoderParameters,
+} from "./layers/index.ts";
+import { formatRotaryConfig, type RotaryConfig, rotaryConfig, rotaryDials, rotaryKeys } from "./rotary-config.ts";
+
+export interface Qwen3Config extends RotaryConfig, LayerTypesConfig {
+  readonly modelType: "qwen3";
+  readonly attentionBias: boolean;
+}
+
+const schema = z.object({
+  model_type: z.literal("qwen3"),
+  ...rotaryKeys,
+  vocab_size: rotaryKeys.vocab_size.default(151936),
+  intermediate_size: rotaryKeys.intermediate_size.default(22016),
+  num_key_value_heads: rotaryKeys.num_key_value_heads.default(32),
+  head_dim: rotaryKeys.head_dim.default(128),
+  max_position_embeddings: rotaryKeys.max_position_embeddings.default(32768),
+  bos_token_id: rotaryKeys.bos_token_id.default(null),
+  eos_token_id: tokenIds,
+  attention_bias: z.boolean().default(false),
+  ...upperWindowKeys,
+});
+
+function parseConfig(json: unknown): Qwen3Config {
+  const { values: c, inert } = parseModelConfig(json, schema, commonInertKeys);
+  return Object.freeze({
+    modelType: c.model_type,
+    ...rotaryConfig(c),
+    ...parseUpperWindows(c),
+    attentionBias: c.attention_bias,
+    inert,
+  });
+}
+
+function formatConfig(c: Qwen3Config): Record<string, unknown> {
+  return {
+    ...formatRotaryConfig(c),
+    architectures: ["Qwen3ForCausalLM"],
+    ...formatUpperWindows(c),
+    attention_bias: c.attentionBias,
+  };
+}
+
+function createConfig(dials: ModelDials): Qwen3Config {
+  return parseConfig({ model_type: "qwen3", ...rotaryDials(dials) });
+}
+
+function parameters(c: Qwen3Config): Record<string, ParameterSpec> {
+  return rotaryDecoderParameters(c, (list, layer) => {
+    list.rmsNorm(`${layer}.input_layernorm`, c.hiddenSize);
+    rotaryAttentionParameters(list, `${layer}.self_attn`, c, { bias: c.attentionBias, norms: "ones" });
+    list.rmsNorm(`${layer}.post_attention_layernorm`, c.hiddenSize);
+    gatedMlpParameters(list, `${layer}.mlp`, c);
+  });
+}
+
+export const qwen3 = defineModel<Qwen3Config>({
+  modelType: "qwen3",
+  architecture: "Qwen3ForCausalLM",
+  parseConfig,
+  formatConfig,
+  createConfig,
+  parameters,
+  ...rotaryDecoder<Qwen3Config>({ block, norm: (x, p, c) => rmsNorm(x, p, { eps: c.rmsNormEps }) }),
+});
+
+/** x[B,T,D] -> x[B,T,D] */
+function block(x: Tensor, p: Module, { c, layer, attention }: RotaryBlock<Qwen3Config>): Tensor {
+  const normalize = (x: Tensor, p: Module): Tensor => rmsNorm(x, p, { eps: c.rmsNormEps });
+  const norm = (x: Tensor, name: string): Tensor => inModule(p, name, (p) => normalize(x, p));
+  const normed = norm(x, "input_layernorm");
+  const attended = inModule(p, "self_attn", (p) =>
+    rotaryAttention(normed, p, { ...attention, window: windowOf(c, layer), normalize }),
+  );
+  const h = add(x, attended);
+  const normedAgain = norm(h, "post_attention_layernorm");
+  const fed = inModule(p, "mlp", (p) => gatedMlp(normedAgain, p, c.activation));
+  return add(h, fed);
+}

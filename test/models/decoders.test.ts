@@ -1,0 +1,89 @@
+/** What the siblings of Llama read of their config.json, and what they refuse. */
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { mistral, qwen2, qwen3 } from "../../src/models/index.ts";
+import { parseRope, ropeFrequencies, ropeScoreFactor } from "../../src/models/layers/index.ts";
+
+function rejects(parse: () => unknown, message: RegExp): void {
+  assert.throws(parse, (error: Error) => {
+    assert.equal(error.name, "PlinthError");
+    assert.match(error.message, message);
+    return true;
+  });
+}
+
+const dials = { vocabSize: 50, contextLength: 64, hiddenSize: 32, numLayers: 4, numHeads: 4 };
+
+suite("rotary scaling", () => {
+  test("yarn, with the values of transformers 5.23", () => {
+    const { theta, scaling } = parseRope({
+      rope_theta: 1e6,
+      rope_scaling: { type: "yarn", factor: 4 },
+      max_position_embeddings: 32768,
+    });
+    assert.deepEqual(scaling, { rope_type: "yarn", factor: 4, original_max_position_embeddings: 32768 });
+    const frequencies = ropeFrequencies(scaling, theta, 128);
+    const plain = ropeFrequencies({ rope_type: "default" }, theta, 128);
+    assert.deepEqual(frequencies.slice(0, 20), plain.slice(0, 20));
+    assert.deepEqual(
+      frequencies.slice(40),
+      plain.slice(40).map((f) => f / 4),
+    );
+    const every3rdFrom24 = [
+      0.005375321488827467, 0.002423422411084175, 0.0010643609566614032, 0.0004503235686570406, 0.0001798411540221423,
+      0.00006490394298452884,
+    ];
+    every3rdFrom24.forEach((expected, i) => {
+      assert.ok(Math.abs((frequencies[24 + 3 * i] as number) / expected - 1) < 3e-7, `${24 + 3 * i}`);
+    });
+    assert.equal(ropeScoreFactor(scaling), (0.1 * Math.log(4) + 1) ** 2);
+    assert.equal(ropeScoreFactor({ ...scaling, attention_factor: 1.5 } as typeof scaling), 2.25);
+  });
+
+  test("dynamic changes nothing as far as a model reads", () => {
+    const plain = ropeFrequencies({ rope_type: "default" }, 10000, 16);
+    assert.deepEqual(ropeFrequencies({ rope_type: "dynamic", factor: 4 }, 10000, 16), plain);
+  });
+
+  test("kinds that are not implemented, by name", () => {
+    for (const family of [mistral, qwen2, qwen3]) {
+      const parse = (edit: object) => () => family.parseConfig({ model_type: family.modelType, ...edit });
+      rejects(parse({ rope_scaling: { rope_type: "longrope", factor: 2 } }), /rope_type "longrope" is not implemented/);
+      rejects(parse({ rope_parameters: { partial_rotary_factor: 0.5 } }), /partial_rotary_factor 0\.5 is not impl/);
+      rejects(parse({ hidden_act: "xielu" }), /hidden_act: .*, got "xielu"/);
+    }
+  });
+});
+
+suite("layers that see all tokens, and layers that slide", () => {
+  test("mistral slides in all layers, or in none", () => {
+    assert.equal(mistral.parseConfig({ model_type: "mistral" }).slidingWindow, 4096);
+    const none = mistral.parseConfig({ model_type: "mistral", sliding_window: null });
+    assert.equal(none.slidingWindow, undefined);
+    assert.equal(mistral.formatConfig(none).sliding_window, null);
+    assert.equal(mistral.createConfig(dials).slidingWindow, 32);
+    assert.equal(mistral.createConfig(dials).numKvHeads, 4);
+  });
+
+  test("qwen slides in the upper layers where it is asked for", () => {
+    const of = (edit: object) => qwen2.parseConfig({ ...qwen2.formatConfig(qwen2.createConfig(dials)), ...edit });
+    const off = of({ layer_types: undefined, sliding_window: 8, max_window_layers: 2 });
+    assert.deepEqual(off.layerTypes, new Array(4).fill("full_attention"));
+    const on = of({ layer_types: undefined, use_sliding_window: true, sliding_window: 8, max_window_layers: 3 });
+    assert.deepEqual(on.layerTypes, ["full_attention", "full_attention", "full_attention", "sliding_attention"]);
+    const { use_sliding_window, sliding_window, max_window_layers } = qwen2.formatConfig(on);
+    assert.deepEqual([use_sliding_window, sliding_window, max_window_layers], [true, 8, 3]);
+    assert.deepEqual(qwen2.parseConfig(qwen2.formatConfig(on)), on);
+  });
+
+  test("what does not fit", () => {
+    const parse = (edit: object) => () =>
+      qwen3.parseConfig({ ...qwen3.formatConfig(qwen3.createConfig(dials)), ...edit });
+    const sliding = new Array(4).fill("sliding_attention");
+    rejects(parse({ layer_types: ["full_attention"] }), /layer_types has 1 entries for num_hidden_layers 4/);
+    rejects(parse({ layer_types: sliding, use_sliding_window: true, sliding_window: null }), /there is no sliding_w/);
+    rejects(parse({ layer_types: sliding, sliding_window: 8 }), /there is no sliding_window/);
+    rejects(parse({ layer_types: ["chunked_attention"] }), /layer_types\.0: .*, got "chunked_attention"/);
+    rejects(() => qwen2.parseConfig({ model_type: "qwen2", use_mrope: true }), /use_mrope: .*, got true/);
+  });
+});
