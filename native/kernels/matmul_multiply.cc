@@ -13,8 +13,12 @@ namespace {
 // Packed bytes of the inner operand's piece, and of a task's group of the outer one.
 constexpr int64_t kInnerBytes = int64_t{10} << 20;
 constexpr int64_t kOuterBytes = int64_t{192} << 10;
+// Sums that go through an epilogue at a time where there is little else to do.
+constexpr int64_t kStripBytes = int64_t{128} << 10;
 // Up to so many rows a is the inner operand whatever its size.
 constexpr int64_t kThinRows = 4 * kMr;
+// Up to so many items of K a product is as good as its result is written: in whole rows.
+constexpr int64_t kShallowItems = 32;
 // Multiply-adds of items in a task: the most near the end of a product, where threads would wait for each other, and the least.
 constexpr int64_t kLastWork = int64_t{1} << 21;
 constexpr int64_t kLeastWork = int64_t{1} << 17;
@@ -70,7 +74,9 @@ class Multiplication {
   Multiplication(const Product& p, ThreadPool& pool) : p_(p), pool_(pool) {
     const int64_t items = ceilDiv(p.K, Terms::kPerItem);
     const int64_t aPanels = ceilDiv(p.M, kMr);
-    innerIsA_ = p.M <= kThinRows || p.N >= 4 * p.M || (p.a.lineStride == 1 && p.b.lineStride == 1 && p.N > p.M);
+    isShallow_ = items <= kShallowItems;
+    innerIsA_ = p.M <= kThinRows ||
+                (!isShallow_ && (p.N >= 4 * p.M || (p.a.lineStride == 1 && p.b.lineStride == 1 && p.N > p.M)));
     // 16 rows: 8 + 8 rather than 14 + 2
     aWidth_ = p.M <= kThinRows ? heightFor(ceilDiv(p.M, aPanels)) : kMr;
     innerLines_ = innerIsA_ ? p.M : p.N;
@@ -122,7 +128,8 @@ class Multiplication {
 
     const int64_t outerWidth = innerIsA_ ? kNr : aWidth_;
     const int64_t outerPanels = ceilDiv(outerLines_, outerWidth);
-    const int64_t most = std::clamp<int64_t>(kOuterBytes / (panelFloats(static_cast<int>(outerWidth), blockItems_) * 4), 1, 16);
+    const int64_t most =
+        isShallow_ ? 2 : std::clamp<int64_t>(kOuterBytes / (panelFloats(static_cast<int>(outerWidth), blockItems_) * 4), 1, 16);
     const int64_t tileWork = int64_t{kMr} * kNr * ceilDiv(terms, Terms::kPerItem);
     const std::vector<Task> tasks = planTasks(outerPanels, shape.count(), most, tileWork, pool_.threads());
     const bool isEnd = k + terms == p_.K;
@@ -130,23 +137,35 @@ class Multiplication {
       const Task& task = tasks[static_cast<size_t>(index)];
       const int64_t outerLine = task.from * outerWidth;
       const int64_t groupLines = std::min(outerLines_, task.to * outerWidth) - outerLine;
-      const int64_t innerFrom = task.innerFrom * shape.fullWidth;
-      const int64_t partLines = std::min(lines, task.innerTo * shape.fullWidth) - innerFrom;
-      const int64_t rows = innerIsA_ ? partLines : groupLines, columns = innerIsA_ ? groupLines : partLines;
-      const int64_t row = innerIsA_ ? line + innerFrom : outerLine, column = innerIsA_ ? outerLine : line + innerFrom;
-      const Target target = targetOf(line, row, column, rows, columns);
       const Panels local = panelsOfOuter(nullptr, groupLines);
       float* memory = static_cast<float*>(ThreadPool::scratch(local.count() * local.stride * 4, kOuterSlot));
       const Panels packedOuter = panelsOfOuter(memory, groupLines);
-      for (int64_t block = 0; block < blocks; block++) {
+      const auto pack = [&](int64_t block) {
         const int64_t n = termsOf(block), items = ceilDiv(n, Terms::kPerItem);
         packPanels<Terms>(outer(), outerLine, packedOuter, 0, packedOuter.count(), k + block * kBlockTerms, n, 0, items);
-        const Panels packedInner = innerBlock(block);
-        multiplyPanels<Terms>(innerIsA_ ? packedInner : packedOuter, innerIsA_ ? packedOuter : packedInner, task, innerIsA_, items,
-                              target.c, target.stride, k > 0 || block > 0);
-      }
-      if (p_.epilogue != nullptr && isEnd) {
-        p_.epilogue->apply(p_.first + row * p_.strideC + column, rows, columns, p_.strideC, target.c, target.stride);
+      };
+      // The task's part of the result that belongs to panels [from, to) of the inner operand.
+      const auto strip = [&](int64_t from, int64_t to, bool isPacked) {
+        const int64_t innerFrom = from * shape.fullWidth, partLines = std::min(lines, to * shape.fullWidth) - innerFrom;
+        const int64_t rows = innerIsA_ ? partLines : groupLines, columns = innerIsA_ ? groupLines : partLines;
+        const int64_t row = innerIsA_ ? line + innerFrom : outerLine, column = innerIsA_ ? outerLine : line + innerFrom;
+        const Target target = targetOf(line, row, column, rows, columns);
+        for (int64_t block = 0; block < blocks; block++) {
+          if (!isPacked) pack(block);
+          const Panels packedInner = innerBlock(block);
+          multiplyPanels<Terms>(innerIsA_ ? packedInner : packedOuter, innerIsA_ ? packedOuter : packedInner,
+                                {task.from, task.to, from, to}, innerIsA_, ceilDiv(termsOf(block), Terms::kPerItem), target.c,
+                                target.stride, k > 0 || block > 0);
+        }
+        if (p_.epilogue != nullptr && isEnd) {
+          p_.epilogue->apply(p_.first + row * p_.strideC + column, rows, columns, p_.strideC, target.c, target.stride);
+        }
+      };
+      if (p_.epilogue == nullptr || !isShallow_) return strip(task.innerFrom, task.innerTo, false);
+      pack(0);
+      const int64_t step = std::max<int64_t>(1, kStripBytes / (groupLines * shape.fullWidth * 4));
+      for (int64_t from = task.innerFrom; from < task.innerTo; from += step) {
+        strip(from, std::min(task.innerTo, from + step), true);
       }
     });
   }
@@ -188,7 +207,7 @@ class Multiplication {
 
   const Product& p_;
   ThreadPool& pool_;
-  bool innerIsA_;
+  bool innerIsA_, isShallow_;
   int aWidth_;
   int64_t innerLines_, outerLines_, pieceLines_, pieceTerms_, blockItems_;
   float* sums_ = nullptr;

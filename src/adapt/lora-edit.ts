@@ -32,7 +32,9 @@ export function editLora(
     const site = stream++;
     const wrap: ModuleWrap = (x, plain) => {
       const dropped = ownKey === undefined ? x : dropout(x, options.dropout, ownKey, { stream: site });
-      return add(plain(x), mul(linear(linear(dropped, { weight: down }), { weight: up }), options.scale));
+      // Scaled where it is narrow, so that the gradient of y serves all products as it is.
+      const inner = mul(linear(dropped, { weight: down }), options.scale);
+      return add(plain(x), linear(inner, { weight: up }));
     };
     edited = wrapModule(edited, path, wrap);
   }

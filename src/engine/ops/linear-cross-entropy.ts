@@ -12,8 +12,8 @@ import { zeros } from "./zeros.ts";
 
 /** Rows of a block of the product's sum: gradients of the weight then have the same bits as from all rows at once. */
 const blockRows = 384;
-/** Logits that a chunk holds where the vocabulary is small: 64 MiB. */
-const chunkElements = 2 ** 24;
+/** Logits that a chunk holds at most, 256 MiB: each chunk reads the weight and its gradient once more. */
+const chunkElements = 2 ** 26;
 
 /** Rows of logits in memory at a time. Depends on the vocabulary alone. */
 function chunkRowsFor(vocabulary: number): number {
