@@ -54,22 +54,17 @@ void copyOut(const float* from, int64_t stride, int64_t rows, int64_t columns, f
 template <Format F>
 void multiplyFew(const Weight& w, const Rows& x, float* out, ThreadPool& pool) {
   const auto run = [&]<int M>() {
-    constexpr int kNv = M <= 2 ? 4 : 2;
-    constexpr int64_t kPanels = kNv / 2;
-    // Stretches of some 200 KB, and at least a few per thread.
-    const int64_t pieces = (w.panels() + kPanels - 1) / kPanels;
-    const int64_t most = std::max<int64_t>(1, (int64_t{1} << 16) / (w.panelWords * kPanels));
-    const int64_t group = std::clamp<int64_t>(pieces / (int64_t{4} * pool.threads()), 1, most);
-    pool.parallelRange(pieces, group, [&](int64_t begin, int64_t end) {
-      float* scales = static_cast<float*>(ThreadPool::scratch((kPanels * w.groups * kPanel + M * kNv * 16) * 4, kTaskSlot));
-      float* sums = scales + kPanels * w.groups * kPanel;
-      for (int64_t piece = begin; piece < end; piece++) {
-        const int64_t panel = piece * kPanels, count = std::min(kPanels, w.panels() - panel);
-        for (int64_t p = 0; p < count; p++) w.scales(panel + p, scales + p * w.groups * kPanel);
-        if (count == kPanels) fewRows<F, M, kNv>(w, panel, x.data, scales, sums);
-        else fewRows<F, M, 2>(w, panel, x.data, scales, sums);
+    // Stretches of some 200 KB, and a few per thread at least.
+    const int64_t most = std::max<int64_t>(1, (int64_t{1} << 16) / w.panelWords);
+    const int64_t group = std::clamp<int64_t>(w.panels() / (int64_t{8} * pool.threads()), 1, most);
+    pool.parallelRange(w.panels(), group, [&](int64_t begin, int64_t end) {
+      float* sums = static_cast<float*>(ThreadPool::scratch((M + w.groups) * kPanel * 4, kTaskSlot));
+      float* scales = sums + M * kPanel;
+      for (int64_t panel = begin; panel < end; panel++) {
+        if constexpr (F == Format::Nf4) w.scales(panel, scales);
+        fewRows<F, M>(w, panel, x.data, scales, sums);
         const int64_t n = panel * kPanel;
-        copyOut(sums, count * kPanel, M, std::min(w.N - n, count * kPanel), out + n, w.N);
+        copyOut(sums, kPanel, M, std::min<int64_t>(w.N - n, kPanel), out + n, w.N);
       }
     });
   };
@@ -93,12 +88,14 @@ void multiplyTiles(const Weight& w, const Rows& x, float* out, ThreadPool& pool)
     w.scales(panel, scales);
     std::memset(sums, 0, static_cast<size_t>(sumCount) * 4);
     for (int64_t g = 0; g < w.groups; g++) {
-      unpackPairs<F>(w.codes(panel) + g * w.groupWords(), w.groupSize, codes);
+      unpackTerms<F>(w.codes(panel) + g * w.groupWords(), w.groupSize, codes);
       for (int64_t tile = 0; tile < tiles; tile++) {
         const int64_t rows = std::min<int64_t>(kTileRows, x.count - tile * kTileRows);
         const int height = heightFor(rows);
-        tileOf<1>(height)(w.groupSize, x.data + tile * kTileRows * x.terms + g * termsPerGroup * height, codes,
-                          scales + g * kPanel, sums + tile * kTileRows * kPanel);
+        for (int64_t n = 0; n < kPanel; n += kTileColumns) {
+          tileOf<1>(height)(w.groupSize, x.data + tile * kTileRows * x.terms + g * termsPerGroup * height,
+                            codes + n * termsPerGroup, scales + g * kPanel + n, sums + tile * kTileRows * kPanel + n);
+        }
       }
     }
     const int64_t n = panel * kPanel;

@@ -1,7 +1,7 @@
 // A quantised weight W[N, K] as src/engine/quantize/layout.ts packs it, and the values of its codes as vectors.
 //
-// Columns of the product (rows of W) lie in panels of 32. A panel is the scales of its groups, [groups][32], then the
-// codes, [K / perWord][32] words of 32 bits: lane n of a word holds perWord successive k of column n. Of these the even
+// Columns of the product (rows of W) lie in panels of 64. A panel is the scales of its groups, [groups][64], then the
+// codes, [K / perWord][64] words of 32 bits: lane n of a word holds perWord successive k of column n. Of these the even
 // ones sit in the low half of the word from the lowest bits up, the odd ones in the high half, so that one shift by a
 // code's width brings the next pair (k, k + 1) to the same place of both halves. After the panels: for nf4 the offset of
 // the scales, the 256 values a scale's code stands for, and the absolute maximum of each block of 256 scales.
@@ -24,7 +24,7 @@ using simd::kLanes;
 
 enum class Format : int64_t { Nf4 = 0, Int4 = 1, Int8 = 2 };
 
-constexpr int kPanel = 32;
+constexpr int kPanel = 64;
 constexpr int kVectors = kPanel / kLanes;
 
 // The NF4 values (Dettmers et al. 2023, appendix E), rounded to bfloat16, twice: an index may carry a bit of the next code.
@@ -47,7 +47,7 @@ struct Weight {
   const uint32_t* codes(int64_t panel) const { return words + panel * panelWords + scaleWords; }
   int64_t groupWords() const { return groupSize / perWord * kPanel; }
 
-  // The panel's scales as float32 [groups][32].
+  // The panel's scales as float32 [groups][64].
   void scales(int64_t panel, float* to) const {
     const uint32_t* from = words + panel * panelWords;
     if (format != Format::Nf4) {
@@ -88,7 +88,7 @@ inline Weight weightOf(const Tensor& packed, const KernelArgs& args, const char*
           std::string(kernel) + ": expected a format from 0 to 2 and groups of a multiple of 32");
   Weight w{packed.as<uint32_t>(), static_cast<Format>(v[0]), v[2], v[3], v[1], (v[3] + v[1] - 1) / v[1], 0, 0, 0};
   w.perWord = w.format == Format::Int8 ? 4 : 8;
-  w.scaleWords = w.format == Format::Nf4 ? (w.groups * 8 + 15) / 16 * 16 : w.groups * 16;
+  w.scaleWords = w.groups * kPanel / (w.format == Format::Nf4 ? 4 : 2);
   w.panelWords = w.scaleWords + w.paddedK() / w.perWord * kPanel;
   const int64_t tail = w.format == Format::Nf4 ? 257 + (w.N * w.groups + 255) / 256 : 0;
   require(size == w.panels() * w.panelWords + tail,
@@ -138,7 +138,7 @@ F32 codeValues(I32 word, const float* table) {
   }
 }
 
-// Codes of one group of a panel as float32: to[groupSize][32].
+// Codes of one group of a panel as float32: to[groupSize][64].
 template <Format F>
 void unpackGroup(const uint32_t* codes, int64_t groupSize, float* to) {
   constexpr int kPerWord = F == Format::Int8 ? 4 : 8;

@@ -17,7 +17,7 @@ export interface QuantizedLayout {
 }
 
 /** Rows of W side by side in a panel: the lanes of the kernels. */
-export const panelRows = 32;
+export const panelRows = 64;
 /** Scales of nf4 that share a maximum. */
 export const scaleBlock = 256;
 
@@ -43,7 +43,7 @@ export function packingOf({ format, groupSize, outSize, inSize }: QuantizedLayou
   const perWord = 32 / bits;
   const groups = Math.ceil(inSize / groupSize);
   const panels = Math.ceil(outSize / panelRows);
-  const scaleWords = format === "nf4" ? Math.ceil((groups * 8) / 16) * 16 : groups * 16;
+  const scaleWords = (groups * panelRows) / (format === "nf4" ? 4 : 2);
   const panelWords = scaleWords + ((groups * groupSize) / perWord) * panelRows;
   const tail = panels * panelWords;
   const tailWords = format === "nf4" ? 1 + 256 + Math.ceil((outSize * groups) / scaleBlock) : 0;
