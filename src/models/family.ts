@@ -14,6 +14,8 @@ export interface ModelConfig {
   readonly headDim: number;
   readonly tieWordEmbeddings: boolean;
   readonly bosTokenId?: number;
+  /** Encoder-decoders: what stands before the first token written. */
+  readonly decoderStartTokenId?: number;
   /** Generation ends after any of these. */
   readonly eosTokenIds: readonly number[];
   /** Known keys of config.json that change nothing here (`use_cache`, `summary_type`, ...), written back as they came. */
@@ -71,6 +73,12 @@ export interface ForwardInputs {
   readonly lastIndex?: Tensor | undefined;
   /** int32[B,R], encoders: compute the logits of these tokens of each row only -> [B,R,V]. */
   readonly rows?: Tensor | undefined;
+  /** int32[B,S], encoder-decoders: the text to read; `tokens` are what is written. */
+  readonly source?: Tensor | undefined;
+  /** int32[B,S] document ids of the source, of which each token sees its own document's; 0 is padding. */
+  readonly sourceSegments?: Tensor | undefined;
+  /** Encoder-decoders: what {@link ModelFamily.readSource} made of the source, in its place. */
+  readonly memory?: Cache | undefined;
   /** int32[B,T], encoders of text pairs: 0 for tokens of the first text, 1 for the second; all 0 when absent. */
   readonly tokenTypes?: Tensor | undefined;
 }
@@ -101,9 +109,10 @@ export interface ModelFamily<C extends ModelConfig = ModelConfig> {
   readonly modelType: string;
   /**
    * "decoder" (the default): a token sees what is before it, logits predict the next token. "encoder": a token sees all of its
-   * row or document, logits predict the token itself; no cache, no generation.
+   * row or document, logits predict the token itself; no cache, no generation. "encoder-decoder": a decoder that also sees all of a
+   * source, which an encoder has read.
    */
-  readonly kind?: "decoder" | "encoder";
+  readonly kind?: "decoder" | "encoder" | "encoder-decoder";
   /** `architectures` of config.json: the reference's class. */
   readonly architecture: string;
   /** Checks config.json. Throws PlinthError; an unknown key is an error naming the nearest. */
@@ -125,6 +134,8 @@ export interface ModelFamily<C extends ModelConfig = ModelConfig> {
    */
   hidden?(params: Tree<Tensor>, inputs: ForwardInputs, config: C, context?: ForwardContext): HiddenOutputs | undefined;
   cacheShape(config: C, batch: number, length: number): Record<string, Shape>;
+  /** Encoder-decoders: what the decoder needs of `source` and `sourceSegments`, to be computed once per text. */
+  readSource?(params: Tree<Tensor>, inputs: ForwardInputs, config: C, context?: ForwardContext): Cache;
   readonly checkpoint: CheckpointNaming<C>;
 }
 
@@ -164,11 +175,12 @@ export function modelFamily(modelType: string, where = "model"): ModelFamily {
   );
 }
 
-/** Throws PlinthError where `what` needs a model that predicts the next token, and this one is an encoder. */
+/** Throws PlinthError where `what` needs a model whose tokens continue a text, and this one does something else. */
 export function expectDecoder(family: ModelFamily, what: string): void {
-  if (family.kind !== "encoder") return;
-  throw new PlinthError(
-    `${what}: ${family.modelType} is an encoder, which does not predict the next token`,
-    "use a decoder (gpt2, llama)",
-  );
+  if (family.kind === undefined || family.kind === "decoder") return;
+  const does =
+    family.kind === "encoder"
+      ? "an encoder, which does not predict the next token"
+      : "an encoder-decoder, which answers a text rather than continues it";
+  throw new PlinthError(`${what}: ${family.modelType} is ${does}`, "use a decoder (gpt2, llama)");
 }

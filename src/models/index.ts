@@ -66,4 +66,5 @@ export {
   rotaryKeys,
 } from "./rotary-config.ts";
 export { type SaveOptions, saveModel } from "./save.ts";
+export { type T5Config, t5 } from "./t5.ts";
 export { tokenLosses } from "./token-losses.ts";

@@ -31,6 +31,8 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+import seq2seq_goldens
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 VOCAB, B, T = 61, 3, 13
 
@@ -231,6 +233,12 @@ def main(names):
 
     for seed, (name, (model_class, config)) in enumerate(ENCODERS.items(), start=20):
         make_case(name, model_class, config, seed, is_decoder=False)
+
+    for seed, (name, config) in enumerate(seq2seq_goldens.CASES.items(), start=40):
+        model = seq2seq_goldens.build(config, seed)
+        path = folder(name)
+        save(model, path)
+        save_tensors(seq2seq_goldens.golden(model), os.path.join(path, "golden.safetensors"))
 
     # Every element type, an empty tensor and a scalar, in the library's own order.
     save_file({

@@ -88,7 +88,7 @@ export interface AdamWSettings {
 /** Losses of `steps` AdamW steps on one batch, each taken before its update; decay on matrices only. */
 export async function adamwLosses(
   { family, config, params }: Model,
-  batch: { readonly tokens: NdArray; readonly targets: NdArray },
+  batch: { readonly tokens: NdArray; readonly targets: NdArray; readonly source?: NdArray },
   { steps, backend, ...options }: AdamWSettings & { readonly steps: number; readonly backend: Backend },
 ): Promise<number[]> {
   const specs = family.parameters(config);
@@ -96,14 +96,11 @@ export async function adamwLosses(
   const step = jit(
     (
       state: { params: Flat; m: Flat; v: Flat },
-      inputs: { tokens: Tensor; targets: Tensor },
+      { targets, ...inputs }: { tokens: Tensor; source?: Tensor; targets: Tensor },
       bias: [Tensor, Tensor],
     ) => {
       const { value, grads } = valueAndGrad((flat: Flat) =>
-        meanLoss(
-          family.forward(unflatten(Object.entries(flat)), { tokens: inputs.tokens }, config).logits,
-          inputs.targets,
-        ),
+        meanLoss(family.forward(unflatten(Object.entries(flat)), inputs, config).logits, targets),
       )(state.params);
       const squares = Object.values(grads).map((g) => sum(square(g)));
       const norm = sqrt(squares.reduce((a, b) => add(a, b)));
@@ -141,10 +138,10 @@ export async function adamwLosses(
 /** Logits[B,T,V] of one forward pass. */
 export async function logitsOf(
   { family, config, params }: Model,
-  inputs: { tokens: NdArray; segments?: NdArray; positions?: NdArray },
+  inputs: Partial<Record<"segments" | "positions" | "source" | "sourceSegments", NdArray>> & { tokens: NdArray },
   backend: Backend,
 ): Promise<NdArray> {
-  type Inputs = { tokens: Tensor; segments?: Tensor; positions?: Tensor };
+  type Inputs = { [K in keyof typeof inputs]: Tensor };
   const forward = jit(
     (tree: Record<string, Tensor>, inputs: Inputs) =>
       family.forward(unflatten(Object.entries(tree)), inputs, config).logits,

@@ -1,4 +1,4 @@
-import { attention, cacheUpdate, type Tensor, zeros } from "../../engine/index.ts";
+import { attention, cacheUpdate, ones, type Tensor, zeros } from "../../engine/index.ts";
 import type { Cache, ForwardInputs } from "../family.ts";
 
 /** Dropout at one rate, drawing from `key` by a stream that no other dropout of the model uses. */
@@ -16,6 +16,8 @@ export interface CausalAttentionOptions {
   readonly cacheName: string;
   /** Receives the updated cache when the inputs carry one. */
   readonly newCache: Record<string, Tensor>;
+  /** Added to the scores: [B or 1, H or 1, T or 1, S], S as long as the cache where there is one. */
+  readonly bias?: Tensor | undefined;
   /** On the attention weights. */
   readonly dropout?: DropoutSite | undefined;
   /** A token sees only that many latest ones, itself included; all when absent. */
@@ -30,13 +32,14 @@ export interface CausalAttentionOptions {
  * document only. Query head h reads key-value head floor(h / (H/G)).
  */
 export function causalAttention(q: Tensor, k: Tensor, v: Tensor, options: CausalAttentionOptions): Tensor {
-  const { scale, inputs, cacheName, newCache, window, softCap } = options;
+  const { scale, inputs, cacheName, newCache, window, softCap, bias } = options;
   const { cache, start } = inputs;
   const kind = {
     causal: true,
     scale,
     ...(window === undefined ? {} : { window }),
     ...(softCap === undefined ? {} : { softCap }),
+    ...(bias === undefined ? {} : { bias }),
   };
   if (cache !== undefined) {
     const rows = start ?? zeros([q.shape[0] as number], "int32");
@@ -63,9 +66,35 @@ export function bidirectionalAttention(
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  options: Pick<CausalAttentionOptions, "scale" | "inputs" | "dropout">,
+  options: Pick<CausalAttentionOptions, "scale" | "inputs" | "bias" | "dropout">,
 ): Tensor {
-  return attention(q, k, v, { causal: false, scale: options.scale, ...documentsAndDropout(options) });
+  const { scale, bias } = options;
+  const kind = { causal: false, scale, ...(bias === undefined ? {} : { bias }) };
+  return attention(q, k, v, { ...kind, ...documentsAndDropout(options) });
+}
+
+/**
+ * Attention of q[B,T,H,K] over the keys and values of a source, `<name>.k` and `<name>.v`[B,S,H,K] of `memory` -> [B,T,H,K].
+ * With `sourceSegments` a token sees what of the source belongs to its own document; without `segments` that is document 1.
+ */
+export function crossAttention(
+  q: Tensor,
+  options: Pick<CausalAttentionOptions, "scale" | "inputs" | "dropout"> & {
+    readonly memory: Cache;
+    readonly name: string;
+  },
+): Tensor {
+  const { memory, name, scale, inputs, dropout } = options;
+  const { segments, sourceSegments } = inputs;
+  const [B, T] = q.shape as [number, number];
+  return attention(q, cached(memory, `${name}.k`), cached(memory, `${name}.v`), {
+    causal: false,
+    scale,
+    ...(sourceSegments === undefined
+      ? {}
+      : { qSegments: segments ?? ones([B, T], "int32"), kSegments: sourceSegments }),
+    ...(dropout === undefined ? {} : { dropout }),
+  });
 }
 
 function documentsAndDropout({ inputs: { segments }, dropout }: Pick<CausalAttentionOptions, "inputs" | "dropout">) {

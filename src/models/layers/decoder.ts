@@ -38,6 +38,12 @@ export function checkInputs(inputs: ForwardInputs, config: ModelConfig, limitKey
   }
 }
 
+/** The source int32[B,S] that an encoder-decoder reads. Throws PlinthError where there is none. */
+export function expectSource({ source }: ForwardInputs, { modelType }: ModelConfig): Tensor {
+  if (source !== undefined) return source;
+  throw new PlinthError(`${modelType}: expected a source to read, got none`, "give `source`, or `memory` made of one");
+}
+
 /** Positions int32[B,T] of the tokens: as given, or counted from `start`. */
 export function positionsOf({ tokens, positions, start }: ForwardInputs): Tensor {
   if (positions !== undefined) return positions;

@@ -1,7 +1,21 @@
 export { type ActivationName, activationNames, activations } from "./activation.ts";
-export { bidirectionalAttention, type CausalAttentionOptions, causalAttention, type DropoutSite } from "./attention.ts";
+export {
+  bidirectionalAttention,
+  type CausalAttentionOptions,
+  causalAttention,
+  crossAttention,
+  type DropoutSite,
+} from "./attention.ts";
 export { type CausalHead, causalHead, kvCacheShape, type TrunkOutputs } from "./causal-head.ts";
-export { checkInputs, checkpointed, DropoutStreams, positionsOf, selectLast, selectRows } from "./decoder.ts";
+export {
+  checkInputs,
+  checkpointed,
+  DropoutStreams,
+  expectSource,
+  positionsOf,
+  selectLast,
+  selectRows,
+} from "./decoder.ts";
 export { embedding } from "./embedding.ts";
 export { float32 } from "./float32.ts";
 export { gatedMlp, gatedMlpParameters } from "./gated-mlp.ts";
@@ -20,6 +34,7 @@ export {
 } from "./module.ts";
 export { layerNorm, rmsNorm } from "./norm.ts";
 export { type DenseOptions, ParameterList } from "./parameter-list.ts";
+export { type RelativeBuckets, relativeBias, relativeBucket } from "./relative-position.ts";
 export {
   formatRope,
   parseRope,

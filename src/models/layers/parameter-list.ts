@@ -18,8 +18,8 @@ export class ParameterList {
   }
 
   /** `<name>.weight[rows,width]` */
-  embedding(name: string, rows: number, width: number): void {
-    this.specs[`${name}.weight`] = { shape: [rows, width], init: this.#init, decay: true, module: "embedding" };
+  embedding(name: string, rows: number, width: number, { init = this.#init }: Pick<DenseOptions, "init"> = {}): void {
+    this.specs[`${name}.weight`] = { shape: [rows, width], init, decay: true, module: "embedding" };
   }
 
   /** `<name>.weight[width]`, which starts at 1, and `<name>.bias[width]` */
