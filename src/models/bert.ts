@@ -1,11 +1,9 @@
 /**
  * BERT (Devlin et al. 2019): a bidirectional encoder, learned positions, token types, layer norm after each sublayer, and the
- * heads of its pretraining. Reference: `BertForMaskedLM` and `BertForPreTraining` of transformers. Knows nothing of masking,
- * training, adapters, files or devices.
+ * heads of its pretraining and of the tasks it is fine-tuned for. Reference: `BertForMaskedLM`, `BertForPreTraining` and their
+ * siblings in transformers. Knows nothing of masking, training, adapters, files or devices.
  */
 import { z } from "zod";
-import { PlinthError } from "../base/index.ts";
-import { add, matmul, reshape, slice, type Tensor, type Tree, tanh, withScope } from "../engine/index.ts";
 import {
   commonInertKeys,
   endTokens,
@@ -15,53 +13,44 @@ import {
   parseModelConfig,
   tokenIds,
 } from "./config.ts";
-import {
-  defineModel,
-  type ForwardContext,
-  type ForwardInputs,
-  type ModelConfig,
-  type ModelDials,
-  type ParameterSpec,
-} from "./family.ts";
+import { defineModel, type ModelDials } from "./family.ts";
+import { formatHead, headKeys, parseHead } from "./head-config.ts";
 import {
   type ActivationName,
   activationNames,
-  activations,
-  bidirectionalAttention,
-  checkInputs,
-  checkpointed,
-  DropoutStreams,
-  embedding,
-  float32,
-  inModule,
-  layerNorm,
-  linear,
-  type Module,
-  moduleAt,
-  ParameterList,
-  positionsOf,
-  requiredParameter,
-  selectLast,
-  selectRows,
+  denseAndNorm,
+  type EncoderConfig,
+  encoder,
+  type Heads,
+  headClasses,
+  learnedEmbeddings,
+  maskedLmHead,
+  noHead,
+  pairHead,
+  pooler,
+  postNormBlocks,
+  sequenceHead,
+  spanHead,
+  type Trunk,
+  tokenHead,
 } from "./layers/index.ts";
 
-export interface BertConfig extends ModelConfig {
+export interface BertConfig extends EncoderConfig {
   readonly modelType: "bert";
   readonly intermediateSize: number;
   readonly activation: ActivationName;
   readonly typeVocabSize: number;
   readonly layerNormEps: number;
-  readonly initializerRange: number;
   readonly hiddenDropout: number;
   readonly attnDropout: number;
-  /** With the pooler and the next-sentence head (`BertForPreTraining`). */
-  readonly nextSentence: boolean;
+  /** In front of a classifier. */
+  readonly classifierDropout: number;
 }
 
 const rate = z.number().min(0).lt(1);
 const schema = z.object({
   model_type: z.literal("bert"),
-  architectures: z.array(z.string()).nullish(),
+  ...headKeys,
   vocab_size: z.int().positive().default(30522),
   max_position_embeddings: z.int().positive().default(512),
   type_vocab_size: z.int().positive().default(2),
@@ -72,6 +61,7 @@ const schema = z.object({
   hidden_act: z.enum(activationNames).default("gelu"),
   hidden_dropout_prob: rate.default(0.1),
   attention_probs_dropout_prob: rate.default(0.1),
+  classifier_dropout: rate.nullish(),
   layer_norm_eps: z.number().positive().default(1e-12),
   initializer_range: z.number().positive().default(0.02),
   position_embedding_type: z.literal("absolute").default("absolute"),
@@ -82,10 +72,9 @@ const schema = z.object({
   /** The reference ties the head's bias only together with its weight, and no published checkpoint does neither. */
   tie_word_embeddings: z.literal(true).default(true),
 });
-const inertKeys = [...commonInertKeys, "classifier_dropout"];
 
 function parseConfig(json: unknown): BertConfig {
-  const { values: c, inert } = parseModelConfig(json, schema, inertKeys);
+  const { values: c, inert } = parseModelConfig(json, schema, commonInertKeys);
   expectMultiple(c, "hidden_size", "num_attention_heads");
   return Object.freeze({
     modelType: c.model_type,
@@ -103,7 +92,8 @@ function parseConfig(json: unknown): BertConfig {
     initializerRange: c.initializer_range,
     hiddenDropout: c.hidden_dropout_prob,
     attnDropout: c.attention_probs_dropout_prob,
-    nextSentence: c.architectures?.includes("BertForPreTraining") ?? false,
+    classifierDropout: c.classifier_dropout ?? c.hidden_dropout_prob,
+    head: parseHead(c, headClasses(heads)),
     tieWordEmbeddings: true,
     ...endTokens(c),
     inert,
@@ -113,7 +103,7 @@ function parseConfig(json: unknown): BertConfig {
 function formatConfig(c: BertConfig): Record<string, unknown> {
   return {
     ...c.inert,
-    architectures: [c.nextSentence ? "BertForPreTraining" : "BertForMaskedLM"],
+    ...formatHead(c, headClasses(heads)),
     model_type: "bert",
     vocab_size: c.vocabSize,
     max_position_embeddings: c.contextLength,
@@ -125,6 +115,7 @@ function formatConfig(c: BertConfig): Record<string, unknown> {
     hidden_act: c.activation,
     hidden_dropout_prob: c.hiddenDropout,
     attention_probs_dropout_prob: c.attnDropout,
+    classifier_dropout: c.classifierDropout === c.hiddenDropout ? null : c.classifierDropout,
     layer_norm_eps: c.layerNormEps,
     initializer_range: c.initializerRange,
     tie_word_embeddings: true,
@@ -151,156 +142,99 @@ function createConfig(dials: ModelDials): BertConfig {
   });
 }
 
-const layerName = (i: number): string => `bert.encoder.layer.${i}`;
+const embeddings = learnedEmbeddings<BertConfig>("bert.embeddings");
+const blocks = postNormBlocks<BertConfig>(
+  (i) => `bert.encoder.layer.${i}`,
+  {
+    query: "attention.self.query",
+    key: "attention.self.key",
+    value: "attention.self.value",
+    attentionOutput: "attention.output.dense",
+    attentionNorm: "attention.output.LayerNorm",
+    up: "intermediate.dense",
+    down: "output.dense",
+    outputNorm: "output.LayerNorm",
+  },
+  (c) => ({ attention: c.hiddenDropout, output: c.hiddenDropout }),
+);
 
-function parameters(c: BertConfig): Record<string, ParameterSpec> {
-  const { hiddenSize: D, intermediateSize: F } = c;
-  const list = new ParameterList({ std: c.initializerRange });
-  const dense = (name: string, from: number, to: number): void => list.linear(name, from, to, { bias: true });
-  list.embedding("bert.embeddings.word_embeddings", c.vocabSize, D);
-  list.embedding("bert.embeddings.position_embeddings", c.contextLength, D);
-  list.embedding("bert.embeddings.token_type_embeddings", c.typeVocabSize, D);
-  list.layerNorm("bert.embeddings.LayerNorm", D);
-  for (let i = 0; i < c.numLayers; i++) {
-    const layer = layerName(i);
-    for (const name of ["query", "key", "value"]) dense(`${layer}.attention.self.${name}`, D, D);
-    dense(`${layer}.attention.output.dense`, D, D);
-    list.layerNorm(`${layer}.attention.output.LayerNorm`, D);
-    dense(`${layer}.intermediate.dense`, D, F);
-    dense(`${layer}.output.dense`, F, D);
-    list.layerNorm(`${layer}.output.LayerNorm`, D);
-  }
-  if (c.nextSentence) dense("bert.pooler.dense", D, D);
-  dense("cls.predictions.transform.dense", D, D);
-  list.layerNorm("cls.predictions.transform.LayerNorm", D);
-  list.bias("cls.predictions", c.vocabSize);
-  if (c.nextSentence) dense("cls.seq_relationship", D, 2);
-  return list.specs;
-}
+const trunk: Trunk<BertConfig> = {
+  parameters(list, c) {
+    embeddings.parameters(list, c);
+    blocks.parameters(list, c);
+  },
+  forward: (call) => blocks.forward(embeddings.forward(call), call),
+};
+
+const pool = pooler<BertConfig>("bert.pooler.dense", "tanh");
+const dropout = (c: BertConfig): number => c.classifierDropout;
+const masked = maskedLmHead<BertConfig>({
+  architecture: "BertForMaskedLM",
+  transform: denseAndNorm({
+    dense: "cls.predictions.transform.dense",
+    norm: "cls.predictions.transform.LayerNorm",
+    activation: (c) => c.activation,
+    eps: (c) => c.layerNormEps,
+  }),
+  table: "bert.embeddings.word_embeddings",
+  bias: "cls.predictions",
+});
+/** Does the second text follow the first? [B,2]; class 0 says that it does. */
+const nextSentence = pairHead<BertConfig>("BertForNextSentencePrediction", pool, "cls.seq_relationship");
+
+const heads: Heads<BertConfig> = {
+  lm: masked,
+  pretraining: {
+    architecture: "BertForPreTraining",
+    parameters(list, c) {
+      pool.parameters(list, c);
+      masked.parameters(list, c);
+      list.linear("cls.seq_relationship", c.hiddenSize, 2, { bias: true });
+    },
+    forward: (x, call) => ({
+      logits: masked.forward(x, call).logits,
+      nextSentence: nextSentence.forward(x, call).logits,
+    }),
+  },
+  "next-sentence": nextSentence,
+  "sequence-classification": sequenceHead({
+    architecture: "BertForSequenceClassification",
+    pool,
+    path: "classifier",
+    dropout,
+  }),
+  "token-classification": tokenHead({ architecture: "BertForTokenClassification", path: "classifier", dropout }),
+  "question-answering": spanHead({ architecture: "BertForQuestionAnswering" }),
+  none: noHead("BertModel", pool),
+};
 
 /** Second names: the tied head, and the norms' gamma and beta of the first checkpoints. */
 function tied(c: BertConfig): Record<string, string> {
-  const copies: Record<string, string> = {
-    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-    "cls.predictions.decoder.bias": "cls.predictions.bias",
-  };
-  for (const name of Object.keys(parameters(c))) {
+  const names = Object.keys(bert.parameters(c));
+  const copies: Record<string, string> = names.includes("cls.predictions.bias")
+    ? {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+      }
+    : {};
+  for (const name of names) {
     if (name.endsWith("LayerNorm.weight")) copies[name.replace(/weight$/, "gamma")] = name;
     if (name.endsWith("LayerNorm.bias")) copies[name.replace(/bias$/, "beta")] = name;
   }
   return copies;
 }
 
-/** BERT (Devlin et al. 2019), as `BertForMaskedLM` or, where config.json says so, `BertForPreTraining`. */
+/** BERT (Devlin et al. 2019), as `BertForMaskedLM` or whatever of its heads config.json names. */
 export const bert = defineModel<BertConfig>({
   modelType: "bert",
-  kind: "encoder",
-  architecture: "BertForMaskedLM",
   parseConfig,
   formatConfig,
   createConfig,
-  parameters,
-  // A checkpoint of both heads opens as a masked language model too, without what that does not have.
-  checkpoint: { tied, inert: /^(bert\.embeddings\.position_ids|bert\.pooler\..*|cls\.seq_relationship\..*)$/ },
-  cacheShape: () => ({}),
-
-  forward(params, inputs, c, context) {
-    const x = encode(params, inputs, c, context);
-    const { rows, lastIndex } = inputs;
-    const read = rows !== undefined ? selectRows(x, rows) : lastIndex !== undefined ? selectLast(x, lastIndex) : x;
-    return { logits: inModule(params, "cls.predictions", (p) => predictions(read, p, params, c)) };
+  ...encoder(trunk, heads),
+  // A checkpoint of both pretraining heads opens as a masked language model too, without what that does not have.
+  checkpoint: {
+    optionalPrefix: "bert.",
+    tied,
+    inert: /^((bert\.)?embeddings\.position_ids|bert\.pooler\..*|cls\.seq_relationship\..*)$/,
   },
 });
-
-/** tokens[B,T] -> logits[B,2]: does the second text follow the first? Reads the first token; needs `nextSentence`. */
-export function bertNextSentence(
-  params: Tree<Tensor>,
-  inputs: ForwardInputs,
-  c: BertConfig,
-  context?: ForwardContext,
-): Tensor {
-  if (!c.nextSentence) {
-    throw new PlinthError(
-      "bert: this model has no next-sentence head",
-      'load a checkpoint whose config.json says "architectures": ["BertForPreTraining"]',
-    );
-  }
-  const x = encode(params, inputs, c, context);
-  const [B, , D] = x.shape as [number, number, number];
-  const first = reshape(slice(x, { starts: [0, 0, 0], limits: [B, 1, D] }), [B, D]);
-  const pooled = inModule(params, "bert.pooler.dense", (p) => tanh(linear(first, p)));
-  return inModule(params, "cls.seq_relationship", (p) => linear(pooled, p));
-}
-
-/** tokens[B,T] -> x[B,T,D]: the encoder without heads. */
-function encode(
-  params: Tree<Tensor>,
-  inputs: ForwardInputs,
-  c: BertConfig,
-  context: ForwardContext | undefined,
-): Tensor {
-  checkInputs(inputs, c, "max_position_embeddings");
-  const dropout = new DropoutStreams(context);
-  let x = inModule(params, "bert.embeddings", (p) => embeddings(p, inputs, c));
-  x = dropout.apply(x, c.hiddenDropout);
-  for (let i = 0; i < c.numLayers; i++) {
-    x = inModule(params, layerName(i), (p) => checkpointed(context, x, (x) => block(x, p, { c, inputs, dropout })));
-  }
-  return x;
-}
-
-/** tokens[B,T] -> x[B,T,D] */
-function embeddings(p: Module, inputs: ForwardInputs, c: BertConfig): Tensor {
-  const words = inModule(p, "word_embeddings", (p) => embedding(inputs.tokens, p));
-  const types = inModule(p, "token_type_embeddings", (p) => {
-    if (inputs.tokenTypes !== undefined) return embedding(inputs.tokenTypes, p);
-    // Every token is of the first type: one row for all.
-    return float32(slice(requiredParameter(p, "weight"), { starts: [0, 0], limits: [1, c.hiddenSize] }));
-  });
-  const positions = inModule(p, "position_embeddings", (p) => embedding(positionsOf(inputs), p));
-  return inModule(p, "LayerNorm", (p) => layerNorm(add(add(words, types), positions), p, { eps: c.layerNormEps }));
-}
-
-interface BlockContext {
-  readonly c: BertConfig;
-  readonly inputs: ForwardInputs;
-  readonly dropout: DropoutStreams;
-}
-
-/** x[B,T,D] -> x[B,T,D] */
-function block(x: Tensor, p: Module, context: BlockContext): Tensor {
-  const { c } = context;
-  const attended = inModule(p, "attention.self", (p) => attention(x, p, context));
-  const h = inModule(p, "attention.output", (p) => addAndNorm(attended, x, p, context));
-  const wide = inModule(p, "intermediate.dense", (p) => activations[c.activation](linear(h, p)));
-  return inModule(p, "output", (p) => addAndNorm(wide, h, p, context));
-}
-
-/** Projects a sublayer's result to the residual stream, adds it and normalises the sum. */
-function addAndNorm(y: Tensor, residual: Tensor, p: Module, { c, dropout }: BlockContext): Tensor {
-  const projected = dropout.apply(linear(y, moduleAt(p, "dense")), c.hiddenDropout);
-  return inModule(p, "LayerNorm", (p) => layerNorm(add(projected, residual), p, { eps: c.layerNormEps }));
-}
-
-/** x[B,T,D] -> [B,T,D], before the output's projection */
-function attention(x: Tensor, p: Module, { c, inputs, dropout }: BlockContext): Tensor {
-  const [B, T, D] = x.shape as [number, number, number];
-  const heads = (name: string): Tensor => reshape(linear(x, moduleAt(p, name)), [B, T, c.numHeads, c.headDim]);
-  const y = bidirectionalAttention(heads("query"), heads("key"), heads("value"), {
-    scale: c.headDim ** -0.5,
-    inputs,
-    dropout: dropout.site(c.attnDropout),
-  });
-  return reshape(y, [B, T, D]);
-}
-
-/** x[...,D] -> logits[...,V] */
-function predictions(x: Tensor, p: Module, params: Tree<Tensor>, c: BertConfig): Tensor {
-  const transformed = inModule(p, "transform", (p) => {
-    const y = activations[c.activation](linear(x, moduleAt(p, "dense")));
-    return inModule(p, "LayerNorm", (p) => layerNorm(y, p, { eps: c.layerNormEps }));
-  });
-  const bias = float32(requiredParameter(p, "bias"));
-  const table = requiredParameter(moduleAt(params, "bert.embeddings.word_embeddings"), "weight");
-  return withScope("decoder", () => add(matmul(transformed, table, { transposeB: true }), bias));
-}

@@ -1,5 +1,6 @@
 import { nearestName, PlinthError } from "../base/index.ts";
 import type { Shape, Tensor, Tree } from "../engine/index.ts";
+import type { HeadClasses, HeadConfig } from "./head-config.ts";
 
 /** What every model's config offers to the layers above, whatever its checkpoint calls it. Plain and frozen. */
 export interface ModelConfig {
@@ -13,6 +14,8 @@ export interface ModelConfig {
   readonly numKvHeads: number;
   readonly headDim: number;
   readonly tieWordEmbeddings: boolean;
+  /** What stands on the trunk; absent: the language-model head. */
+  readonly head?: HeadConfig;
   readonly bosTokenId?: number;
   /** Encoder-decoders: what stands before the first token written. */
   readonly decoderStartTokenId?: number;
@@ -79,7 +82,7 @@ export interface ForwardInputs {
   readonly sourceSegments?: Tensor | undefined;
   /** Encoder-decoders: what {@link ModelFamily.readSource} made of the source, in its place. */
   readonly memory?: Cache | undefined;
-  /** int32[B,T], encoders of text pairs: 0 for tokens of the first text, 1 for the second; all 0 when absent. */
+  /** int32[B,T], encoders of text pairs: 0 for tokens of the first text, 1 for the second; all 0 when absent. Models without types do not read it. */
   readonly tokenTypes?: Tensor | undefined;
 }
 
@@ -97,8 +100,16 @@ export interface HiddenOutputs {
 }
 
 export interface ForwardOutputs {
-  /** [B,T,V], or [B,V] with `lastIndex`. */
+  /**
+   * Of the language-model heads [B,T,V], or [B,V] with `lastIndex`, [B,R,V] with `rows`. `next-sentence`: [B,2] (class 0: the second
+   * text follows); `sequence-classification`: [B,labels]; `token-classification`: [B,T,labels]; `question-answering`: [B,T,2], where
+   * the answer begins and ends; `none`: the last hidden states [B,T,D].
+   */
   readonly logits: Tensor;
+  /** [B,2], head `pretraining`. */
+  readonly nextSentence?: Tensor | undefined;
+  /** [B,D], head `none` of a model with a pooler. */
+  readonly pooled?: Tensor | undefined;
   /** Present when a cache went in. */
   readonly cache?: Cache | undefined;
 }
@@ -113,8 +124,10 @@ export interface ModelFamily<C extends ModelConfig = ModelConfig> {
    * source, which an encoder has read.
    */
   readonly kind?: "decoder" | "encoder" | "encoder-decoder";
-  /** `architectures` of config.json: the reference's class. */
+  /** `architectures` of config.json: the reference's class of the language model. */
   readonly architecture: string;
+  /** Every head there is, with its class; absent: the language-model head alone. `config.head` says which a model has. */
+  readonly heads?: HeadClasses;
   /** Checks config.json. Throws PlinthError; an unknown key is an error naming the nearest. */
   parseConfig(json: unknown): C;
   /** config.json contents, with the reference's keys. */

@@ -1,4 +1,4 @@
-export { type BertConfig, bert, bertNextSentence } from "./bert.ts";
+export { type BertConfig, bert } from "./bert.ts";
 export {
   commonInertKeys,
   endTokens,
@@ -48,6 +48,18 @@ export {
   writeGguf,
 } from "./gguf.ts";
 export { type Gpt2Config, gpt2 } from "./gpt2.ts";
+export {
+  formatHead,
+  type HeadClasses,
+  type HeadConfig,
+  type HeadKind,
+  headConfig,
+  headKeys,
+  headKinds,
+  headOf,
+  type Problem,
+  parseHead,
+} from "./head-config.ts";
 export * as layers from "./layers/index.ts";
 export { callModule, linear, MODULE_WRAP, type Module, type ModuleWrap, wrapModule } from "./layers/index.ts";
 export { type LlamaConfig, llama } from "./llama.ts";
@@ -68,3 +80,4 @@ export {
 export { type SaveOptions, saveModel } from "./save.ts";
 export { type T5Config, t5 } from "./t5.ts";
 export { tokenLosses } from "./token-losses.ts";
+export { type HeadOptions, withHead } from "./with-head.ts";

@@ -9,13 +9,20 @@ import type { SourceFile, SourceTensor } from "./formats/checkpoint-source.ts";
 import type { TensorFile } from "./formats/safetensors.ts";
 import { openWeights } from "./formats/weight-files.ts";
 import type { Model } from "./model.ts";
+import { type HeadOptions, withHead } from "./with-head.ts";
 
 /**
  * Opens a Hugging Face model folder: config.json, weights (mapped, in their own element type; safetensors, or PyTorch's
  * .bin read as data, which executes nothing), and where present tokenizer.json and generation_config.json. Throws one PlinthError that names the culprit when anything does not fit:
- * config keys, weights missing, unused or of another shape, a tokenizer with more ids than the model has rows.
+ * config keys, weights missing, unused or of another shape, a tokenizer with more ids than the model has rows. With `head`
+ * the model gets that head instead of its own, as {@link withHead} says.
  */
-export async function loadModel(dir: string): Promise<Model> {
+export async function loadModel(dir: string, options?: HeadOptions): Promise<Model> {
+  const model = await openFolder(dir);
+  return options === undefined ? model : withHead(model, options);
+}
+
+async function openFolder(dir: string): Promise<Model> {
   const configPath = join(dir, "config.json");
   if (!existsSync(configPath)) {
     throw new PlinthError(

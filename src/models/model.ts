@@ -23,6 +23,8 @@ export interface Model<C extends ModelConfig = ModelConfig> {
   readonly generationConfig?: Readonly<Record<string, unknown>> | undefined;
   /** Layouts of the weights that {@link quantizeModel} made packed words of, by parameter name. */
   readonly quantized?: ReadonlyMap<string, QuantizedLayout> | undefined;
+  /** Parameters that no checkpoint gave: those of a new head, see {@link withHead}. */
+  readonly fresh?: readonly string[] | undefined;
   /** How the checkpoint this came from was laid out; {@link saveModel} writes it back the same way. */
   readonly source?: CheckpointSource | undefined;
 }

@@ -8,6 +8,9 @@ export {
   causalLmData,
   causalLmHeldOut,
 } from "./objectives/causal-lm.ts";
+export { sequenceClassification, tokenClassification } from "./objectives/classification.ts";
+export { contrastive } from "./objectives/contrastive.ts";
+export { classLoss, type LabelledArrays, type LossSum, type ObjectiveOptions } from "./objectives/head-loss.ts";
 export {
   drawMasks,
   type MaskedLmOptions,
@@ -18,6 +21,8 @@ export {
   maskedLmHeldOut,
   maskingOf,
 } from "./objectives/masked-lm.ts";
+export { addNextSentence, nextSentence } from "./objectives/next-sentence.ts";
+export { questionAnswering } from "./objectives/question-answering.ts";
 export {
   createOptimizer,
   defineOptimizer,

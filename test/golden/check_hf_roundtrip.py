@@ -2,9 +2,9 @@
 
     python test/golden/check_hf_roundtrip.py FOLDER...
 
-Each folder holds a model and expected.safetensors with tokens[B,T] and Plinth's logits[B,T,V]. Prints one JSON line per
+Each folder holds a model and expected.safetensors with tokens[B,T] and Plinth's logits. Prints one JSON line per
 folder: {"folder", "error" (largest difference over largest logit), "missing", "unexpected", "generated"}; `generated` is
-the reference's greedy continuation of the first row (none by an encoder). Exit code 1 when a weight is missing or unexpected.
+the reference's greedy continuation of the first row (none where there is no causal head). Exit code 1 when a weight is missing or unexpected.
 """
 
 import json
@@ -13,19 +13,27 @@ import sys
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+import transformers
+from transformers import AutoConfig
+
+
+def logits_of(result):
+    """What Plinth calls logits, whatever the head."""
+    if "start_logits" in result:
+        return torch.stack([result.start_logits, result.end_logits], -1)
+    return next(result[key] for key in ("logits", "prediction_logits", "last_hidden_state") if key in result)
 
 
 def check(folder):
-    is_encoder = AutoConfig.from_pretrained(folder).model_type == "bert"
-    auto = AutoModelForMaskedLM if is_encoder else AutoModelForCausalLM
-    model, info = auto.from_pretrained(folder, output_loading_info=True, torch_dtype=torch.float32)
+    name = AutoConfig.from_pretrained(folder).architectures[0]
+    generates = name.endswith(("ForCausalLM", "LMHeadModel"))
+    model, info = getattr(transformers, name).from_pretrained(folder, output_loading_info=True, torch_dtype=torch.float32)
     model.eval()
     expected = load_file(os.path.join(folder, "expected.safetensors"))
     tokens = expected["tokens"].long()
     with torch.no_grad():
-        logits = model(tokens).logits
-        generated = tokens[:1] if is_encoder else model.generate(
+        logits = logits_of(model(tokens))
+        generated = tokens[:1] if not generates else model.generate(
             tokens[:1], attention_mask=torch.ones_like(tokens[:1]), max_new_tokens=5, do_sample=False, pad_token_id=0,
             eos_token_id=None)
     error = (logits - expected["logits"]).abs().max() / logits.abs().max()

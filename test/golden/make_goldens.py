@@ -2,7 +2,8 @@
 
     python test/golden/make_goldens.py [CASE...]
 
-(CASE: only these of SIBLINGS.) Needs torch, transformers and safetensors (written with torch 2.13.0, transformers 5.23.0, safetensors 0.8.0; the
+With names, only these cases of SIBLINGS, ENCODERS and HEADS, and those whose folder lies in one of them (`heads`), are made.
+Needs torch, transformers and safetensors (written with torch 2.13.0, transformers 5.23.0, safetensors 0.8.0; the
 versions that made the files are in test/golden/versions.json). Every case is a tiny model with random weights, biases
 and norms, so that a wrong axis, scale or epsilon shows. A case is a folder: the Hugging Face model as `save_pretrained`
 writes it, and golden.safetensors with
@@ -15,6 +16,8 @@ writes it, and golden.safetensors with
     packed.*                 three documents packed in one row; logits are those of each document alone
     padded.*                 the same documents as a right-padded batch; logits from the reference's attention mask
     nsp.*                    a pair of texts and the logits of the next-sentence head, where there is one
+    heads/<head>             models with another head on a smaller trunk: tokens, tokenTypes, lengths of the texts, targets,
+                             logits (and nextSentence, pooled), the reference's own loss, gradients, ten AdamW losses
     decode.*                 decoders: greedy continuation with the reference's cache, and the logits of each step
 """
 
@@ -79,6 +82,34 @@ ENCODERS = {
     "bert": (BertForMaskedLM, BertConfig(**BERT)),
     "bert-variant": (BertForPreTraining, BertConfig(**BERT | dict(
         intermediate_size=40, hidden_act="gelu_new", layer_norm_eps=1e-3, type_vocab_size=3))),
+}
+
+
+# Heads: [folder, class, config]. Tiny, because there are many.
+SMALL = dict(vocab_size=31, pad_token_id=None, hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
+             max_position_embeddings=16, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+LABELS = dict(id2label={0: "no", 1: "maybe", 2: "yes"}, label2id={"no": 0, "maybe": 1, "yes": 2})
+SEQUENCE_HEADS = {
+    "sequence": dict(problem_type="single_label_classification", **LABELS),
+    "sequence-multi": dict(problem_type="multi_label_classification", **LABELS),
+    "regression": dict(id2label={0: "score"}, label2id={"score": 0}),
+}
+
+
+def heads(model_type, config, prefix, names):
+    """Cases of the heads of one architecture, `names`: head -> end of the class' name."""
+    cases = {}
+    for head, suffix in names.items():
+        variants = SEQUENCE_HEADS if head == "sequence" else {head: LABELS if head == "tokens" else {}}
+        for name, more in variants.items():
+            cases[f"heads/{model_type}-{name}"] = (getattr(transformers, prefix + suffix), config(**more))
+    return cases
+
+
+HEADS = {
+    **heads("bert", lambda **more: BertConfig(**SMALL | more), "Bert", {
+        "pretraining": "ForPreTraining", "next-sentence": "ForNextSentencePrediction", "sequence": "ForSequenceClassification",
+        "tokens": "ForTokenClassification", "span": "ForQuestionAnswering", "none": "Model"}),
 }
 
 
@@ -159,7 +190,73 @@ def golden(model, is_decoder=True):
     for name, p in model.named_parameters():
         out[f"grad.{name}"] = torch.zeros_like(p) if p.grad is None else p.grad.clone()
 
-    # Last, because it changes the weights.
+    out["adamw_losses"] = adamw_losses(model, lambda: mean_loss(model, inputs, targets))
+    return out
+
+
+def head_values(model, name):
+    """Logits, loss, gradients and ten losses of a model with a head, on a padded batch of pairs of texts."""
+    config, rows, width = model.config, 4, 9
+    lengths = torch.tensor([9, 5, 7, 2])
+    tokens = torch.randint(3, config.vocab_size, (rows, width))
+    mask = (torch.arange(width)[None] < lengths[:, None]).to(torch.int64)
+    types = ((torch.arange(width)[None] >= 3) & (mask == 1)).to(torch.int64)
+    out = {"tokens": tokens.to(torch.int32), "lengths": lengths.to(torch.int32)}
+    inputs = dict(input_ids=tokens, attention_mask=mask)
+    if getattr(config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = types
+        out["tokenTypes"] = types.to(torch.int32)
+    head, labels = name.split("-", 1)[1], len(config.id2label)
+    classes = torch.randint(0, labels, (rows,))
+    each = torch.randint(0, labels, (rows, width)).masked_fill((mask == 0) | (torch.rand(rows, width) < 0.2), -100)
+    targets = {
+        "sequence": dict(labels=classes), "sequence-multi": dict(labels=torch.randint(0, 2, (rows, labels)).float()),
+        "regression": dict(labels=torch.randn(rows, labels)), "tokens": dict(labels=each),
+        "span": dict(start_positions=torch.tensor([1, 4, 2, 0]), end_positions=torch.tensor([6, 4, 5, 1])),
+        "next-sentence": dict(labels=torch.tensor([1, 0, 0, 1])),
+        "pretraining": dict(labels=torch.randint(0, config.vocab_size, (rows, width)).masked_fill(each < 1, -100),
+                            next_sentence_label=torch.tensor([1, 0, 0, 1])),
+        "none": {},
+    }[head]
+
+    def forward():
+        result = model(**inputs, **targets)
+        if head == "none":
+            pooled = result.pooler_output if "pooler_output" in result else None
+            loss = (result.last_hidden_state * mask[..., None]).square().sum() + (0 if pooled is None else pooled.square().sum())
+            return loss, dict(logits=result.last_hidden_state, **({} if pooled is None else dict(pooled=pooled)))
+        if head == "span":
+            logits = torch.stack([result.start_logits, result.end_logits], -1)
+            # The reference lets an answer begin in the padding; here it cannot.
+            places = logits.masked_fill(mask[..., None] == 0, -1e9)
+            loss = torch.nn.functional.cross_entropy(places, torch.stack(list(targets.values()), -1))
+            return loss, dict(logits=logits)
+        if head == "pretraining":
+            return result.loss, dict(logits=result.prediction_logits, nextSentence=result.seq_relationship_logits)
+        return result.loss, dict(logits=result.logits)
+
+    if head == "span":
+        out["targets"] = torch.stack(list(targets.values()), -1).to(torch.int32)
+    elif "labels" in targets:
+        out["targets"] = targets["labels"] if targets["labels"].is_floating_point() else targets["labels"].to(torch.int32)
+    if "next_sentence_label" in targets:
+        out["nextSentence.targets"] = targets["next_sentence_label"].to(torch.int32)
+    model.set_attn_implementation("eager")
+    loss, outputs = forward()
+    model.zero_grad()
+    loss.backward()
+    for key, values in outputs.items():
+        per_token = values.ndim == 3
+        out[key] = (values * mask[..., None] if per_token else values).detach()
+    out["loss"] = loss.detach()
+    for key, p in model.named_parameters():
+        out[f"grad.{key}"] = torch.zeros_like(p) if p.grad is None else p.grad.clone()
+    out["adamw_losses"] = adamw_losses(model, lambda: forward()[0])
+    return out
+
+
+def adamw_losses(model, loss_of):
+    """Ten steps; changes the weights."""
     named = list(model.named_parameters())
     optimizer = torch.optim.AdamW(
         [{"params": [p for _, p in named if p.ndim >= 2], "weight_decay": 0.1},
@@ -167,14 +264,13 @@ def golden(model, is_decoder=True):
         lr=3e-3, betas=(0.9, 0.95), eps=1e-8, foreach=False)
     losses = []
     for _ in range(10):
-        loss = mean_loss(model, inputs, targets)
+        loss = loss_of()
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    out["adamw_losses"] = torch.tensor(losses)
-    return out
+    return torch.tensor(losses)
 
 
 def folder(name):
@@ -202,17 +298,28 @@ def make_case(name, model_class, config, seed, **options):
     model = build(model_class, config, seed)
     path = folder(name)
     save(model, path)
-    values = golden(model, **options)
+    values = head_values(model, name) if name.startswith("heads/") else golden(model, **options)
     save_tensors(values, os.path.join(path, "golden.safetensors"))
+    if "logits.eager" not in values:
+        return
     spread = (values["logits.eager"] - values.get("logits.sdpa", values["logits.eager"])).abs().max().item()
     print(f"{name}: {sum(p.numel() for p in model.parameters())} parameters, eager - sdpa {spread:.1e}, "
           f"losses {values['adamw_losses'][0]:.4f} -> {values['adamw_losses'][-1]:.4f}", file=sys.stderr)
 
 
 def main(names):
+    def wanted(name):
+        return not names or any(name == n or name.startswith(f"{n}/") for n in names)
+
     torch.set_num_threads(1)
     for name, (model_class, config) in SIBLINGS.items():
-        if not names or name in names:
+        if wanted(name):
+            make_case(name, model_class, config, zlib.crc32(name.encode()))
+    for seed, (name, (model_class, config)) in enumerate(ENCODERS.items(), start=20):
+        if wanted(name):
+            make_case(name, model_class, config, seed, is_decoder=False)
+    for name, (model_class, config) in HEADS.items():
+        if wanted(name):
             make_case(name, model_class, config, zlib.crc32(name.encode()))
     if names:
         return
@@ -230,9 +337,6 @@ def main(names):
         with torch.no_grad():
             logits = run(model.float(), "eager", tokens)
         save_tensors({"tokens": tokens.to(torch.int32), "logits.eager": logits}, os.path.join(path, "golden.safetensors"))
-
-    for seed, (name, (model_class, config)) in enumerate(ENCODERS.items(), start=20):
-        make_case(name, model_class, config, seed, is_decoder=False)
 
     for seed, (name, config) in enumerate(seq2seq_goldens.CASES.items(), start=40):
         model = seq2seq_goldens.build(config, seed)

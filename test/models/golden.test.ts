@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { type Backend, jit, NdArray, type Tensor, unflatten, valueAndGrad } from "../../src/engine/index.ts";
-import { type BertConfig, bertNextSentence, type Model, paramsTree } from "../../src/models/index.ts";
+import { type Model, paramsTree } from "../../src/models/index.ts";
 import { adamwLosses, backends, decodeGreedily, loadGolden, logitsOf, meanLoss, relativeError } from "./support.ts";
 
 const cases = ["gpt2", "gpt2-variant", "llama", "llama-gqa", "llama3", "bert", "bert-variant", "mistral", "qwen2", "qwen3"];
@@ -143,7 +143,7 @@ for (const { name: backendName, backend, skip } of backends) {
     const { model, value } = await loadGolden("bert-variant");
     const run = jit(
       (flat: Record<string, Tensor>, inputs: { tokens: Tensor; tokenTypes: Tensor }) =>
-        bertNextSentence(unflatten(Object.entries(flat)), inputs, model.config as BertConfig),
+        model.family.forward(unflatten(Object.entries(flat)), inputs, model.config).nextSentence as Tensor,
       { backend: backend as Backend },
     );
     const inputs = { tokens: value("nsp.tokens"), tokenTypes: value("nsp.tokenTypes") };

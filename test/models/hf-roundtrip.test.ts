@@ -10,12 +10,16 @@ import { defaultBackend, HostRandom, NdArray } from "../../src/engine/index.ts";
 import {
   bert,
   gpt2,
+  type HeadKind,
+  headConfig,
+  headOf,
   initModel,
   llama,
   type Model,
   type ModelConfig,
   type ModelFamily,
   mistral,
+  modelFamilies,
   qwen2,
   qwen3,
   saveModel,
@@ -42,8 +46,21 @@ const scaling = {
   original_max_position_embeddings: 16,
 };
 
+/** Every other head that an architecture has: `bert-sequence-classification`. */
+function otherHeads<C extends ModelConfig>(family: ModelFamily<C>): Record<string, readonly [unknown, ModelConfig]> {
+  const kinds = (Object.keys(family.heads ?? {}) as HeadKind[]).filter((kind) => kind !== "lm");
+  const config = family.createConfig(dials);
+  return Object.fromEntries(
+    kinds.map((kind) => [
+      `${family.modelType}-${kind}`,
+      [family, { ...config, head: headConfig(kind, ["no", "maybe", "yes"]) }],
+    ]),
+  );
+}
+
 /** [family, config, largest file] */
 const cases: Record<string, readonly [unknown, ModelConfig, number?]> = {
+  ...Object.assign({}, ...modelFamilies().map(otherHeads)),
   gpt2: [gpt2, gpt2.createConfig(dials)],
   "gpt2-untied-sharded": [
     gpt2,
@@ -103,7 +120,7 @@ test("transformers opens what is written here and computes the same", { skip }, 
         ["tokens", tokens],
         ["logits", logits],
       ]);
-      if ((family as ModelFamily).kind === "encoder") {
+      if ((family as ModelFamily).kind === "encoder" || headOf(config).kind !== "lm") {
         greedy.set(name, []);
         continue;
       }

@@ -85,23 +85,31 @@ export interface AdamWSettings {
   readonly maxGradNorm: number;
 }
 
+type Flat = Record<string, Tensor>;
+
+/** Mean loss of a batch; default that of the logits against `targets`. */
+export type MeanLoss = (flat: Flat, batch: Flat) => Tensor;
+
+function languageModelLoss({ family, config }: Model): MeanLoss {
+  return (flat, { targets, ...inputs }) =>
+    meanLoss(
+      family.forward(unflatten(Object.entries(flat)), inputs as { tokens: Tensor }, config).logits,
+      targets as Tensor,
+    );
+}
+
 /** Losses of `steps` AdamW steps on one batch, each taken before its update; decay on matrices only. */
 export async function adamwLosses(
-  { family, config, params }: Model,
-  batch: { readonly tokens: NdArray; readonly targets: NdArray; readonly source?: NdArray },
+  model: Model,
+  batch: Readonly<Record<string, NdArray>>,
   { steps, backend, ...options }: AdamWSettings & { readonly steps: number; readonly backend: Backend },
+  loss: MeanLoss = languageModelLoss(model),
 ): Promise<number[]> {
+  const { family, config, params } = model;
   const specs = family.parameters(config);
-  type Flat = Record<string, Tensor>;
   const step = jit(
-    (
-      state: { params: Flat; m: Flat; v: Flat },
-      { targets, ...inputs }: { tokens: Tensor; source?: Tensor; targets: Tensor },
-      bias: [Tensor, Tensor],
-    ) => {
-      const { value, grads } = valueAndGrad((flat: Flat) =>
-        meanLoss(family.forward(unflatten(Object.entries(flat)), inputs, config).logits, targets),
-      )(state.params);
+    (state: { params: Flat; m: Flat; v: Flat }, inputs: Flat, bias: [Tensor, Tensor]) => {
+      const { value, grads } = valueAndGrad((flat: Flat) => loss(flat, inputs))(state.params);
       const squares = Object.values(grads).map((g) => sum(square(g)));
       const norm = sqrt(squares.reduce((a, b) => add(a, b)));
       const gradScale = minimum(div(options.maxGradNorm, add(norm, 1e-6)), 1);

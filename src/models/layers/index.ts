@@ -17,6 +17,30 @@ export {
   selectRows,
 } from "./decoder.ts";
 export { embedding } from "./embedding.ts";
+export {
+  type EncoderCall,
+  type EncoderConfig,
+  encoder,
+  type Head,
+  type Heads,
+  headClasses,
+  type Trunk,
+} from "./encoder.ts";
+export { type LearnedEmbeddingsConfig, learnedEmbeddings } from "./encoder-embeddings.ts";
+export {
+  denseAndNorm,
+  firstToken,
+  type HeadPart,
+  maskedLmHead,
+  meanToken,
+  noHead,
+  pairHead,
+  pooler,
+  type RateOf,
+  sequenceHead,
+  spanHead,
+  tokenHead,
+} from "./encoder-heads.ts";
 export { float32 } from "./float32.ts";
 export { gatedMlp, gatedMlpParameters } from "./gated-mlp.ts";
 export { addBias, conv1d, linear } from "./linear.ts";
@@ -34,6 +58,7 @@ export {
 } from "./module.ts";
 export { layerNorm, rmsNorm } from "./norm.ts";
 export { type DenseOptions, ParameterList } from "./parameter-list.ts";
+export { type PostNormConfig, type PostNormNames, postNormBlocks } from "./post-norm.ts";
 export { type RelativeBuckets, relativeBias, relativeBucket } from "./relative-position.ts";
 export {
   formatRope,

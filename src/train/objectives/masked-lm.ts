@@ -4,7 +4,6 @@ import {
   add,
   cast,
   constant,
-  crossEntropy,
   cumsum,
   floor,
   foldKey,
@@ -28,9 +27,11 @@ import {
   topK,
   zeros,
 } from "../../engine/index.ts";
-import type { ModelConfig, ModelFamily } from "../../models/index.ts";
+import { headOf, type ModelConfig, type ModelFamily } from "../../models/index.ts";
 import type { LossFunction, TrainBatch, TrainData } from "../types.ts";
 import { type Assemble, assemblePlain, causalLmBatch } from "./causal-lm.ts";
+import { classLoss } from "./head-loss.ts";
+import { addNextSentence } from "./next-sentence.ts";
 
 export interface MaskedLmOptions {
   /** What a hidden token is replaced by. */
@@ -56,7 +57,8 @@ const heldOutKey = [0x68656c64, 0x6f7574];
  * of these 80 % are replaced by the mask token, 10 % by a random token, 10 % stay. Which, follows from the step's key, so
  * that every epoch hides others and a resumed run the same; measuring always hides the same. Logits are computed for the
  * tokens to be predicted only. Reads `tokens`, and where the batch has them `targets` (padding is where they are ignored),
- * `positions`, `segments`, `tokenTypes`. Gives the summed cross-entropy in nats over the tokens predicted.
+ * `positions`, `segments`, `tokenTypes`. Gives the summed cross-entropy in nats over the tokens predicted. A model with the head
+ * `pretraining` learns next sentences as well, of batches of pairs (`nextSentence` int32[B]).
  */
 export function maskedLm<C extends ModelConfig>(
   family: ModelFamily<C>,
@@ -70,9 +72,16 @@ export function maskedLm<C extends ModelConfig>(
       "use the objective causal-lm, or an encoder such as bert",
     );
   }
+  const { kind } = headOf(config);
+  if (kind !== "lm" && kind !== "pretraining") {
+    throw new PlinthError(
+      `masked-lm: the model has the head "${kind}", which does not predict tokens`,
+      'load it with the head "lm" or "pretraining"',
+    );
+  }
   return (trainable, frozen, batch, key) => {
-    const { tokens, targets, positions, segments, tokenTypes } = batch as { tokens: Tensor } & Partial<
-      Record<"targets" | "positions" | "segments" | "tokenTypes", Tensor>
+    const { tokens, targets, positions, segments, tokenTypes, nextSentence } = batch as { tokens: Tensor } & Partial<
+      Record<"targets" | "positions" | "segments" | "tokenTypes" | "nextSentence", Tensor>
     >;
     const masks = drawMasks(tokens, targets, key ?? constant(Int32Array.from(heldOutKey)), {
       ...options,
@@ -80,10 +89,10 @@ export function maskedLm<C extends ModelConfig>(
     });
     const inputs = { tokens: masks.tokens, positions, segments, tokenTypes, rows: masks.rows };
     const params = assemble(trainable, frozen, key);
-    const { logits } = family.forward(params, inputs, config, { dropoutKey: key, remat });
-    const wanted = reshape(masks.targets, [-1]);
-    const losses = crossEntropy(reshape(logits, [-1, config.vocabSize]), wanted, { ignoreIndex });
-    return { lossSum: sum(losses), tokenCount: sum(cast(notEqual(wanted, ignoreIndex), "float32")) };
+    const outputs = family.forward(params, inputs, config, { dropoutKey: key, remat });
+    const masked = classLoss(reshape(outputs.logits, [-1, config.vocabSize]), reshape(masks.targets, [-1]));
+    if (nextSentence === undefined || outputs.nextSentence === undefined) return masked;
+    return addNextSentence(masked, outputs.nextSentence, nextSentence);
   };
 }
 
