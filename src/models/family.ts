@@ -132,6 +132,8 @@ export interface ModelFamily<C extends ModelConfig = ModelConfig> {
   parseConfig(json: unknown): C;
   /** config.json contents, with the reference's keys. */
   formatConfig(config: C): Record<string, unknown>;
+  /** Keys of config.json that the reference takes with a decimal point only, a whole number or not: 30.0. */
+  readonly floatKeys?: readonly string[];
   /** The config of a new model. */
   createConfig(dials: ModelDials): C;
   /** Every parameter under its checkpoint name, in the order of the forward pass. */

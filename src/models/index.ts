@@ -36,6 +36,8 @@ export {
 } from "./formats/safetensors.ts";
 export type { SafetensorsDType, SafetensorsEntry } from "./formats/safetensors-header.ts";
 export { readTorchCheckpoint } from "./formats/torch-checkpoint.ts";
+export { type Gemma2Config, gemma2 } from "./gemma2.ts";
+export { type Gemma3TextConfig, gemma3Text } from "./gemma3_text.ts";
 export {
   type GgufTensor,
   type GgufType,

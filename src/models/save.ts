@@ -126,7 +126,12 @@ function formatConfigFile(model: Model): string {
   const key = "dtype" in json ? "dtype" : "torch_dtype";
   const dtype = modelDType(model) ?? json[key];
   if (source?.config === config && (json[key] ?? dtype) === dtype) return source.configText;
-  return `${JSON.stringify({ ...json, [key]: dtype }, undefined, 2)}\n`;
+  const text = JSON.stringify({ ...json, [key]: dtype }, undefined, 2);
+  const isWhole = /^( {2}"([^"]+)": -?\d+)(,?)$/gm;
+  const floats = text.replaceAll(isWhole, (line, start: string, name: string, comma: string) =>
+    family.floatKeys?.includes(name) === true ? `${start}.0${comma}` : line,
+  );
+  return `${floats}\n`;
 }
 
 /** Weight files left from an earlier model in the same folder would be read instead of these. */

@@ -32,6 +32,7 @@ import transformers
 from safetensors import __version__ as safetensors_version
 from safetensors.torch import save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 import seq2seq_goldens
@@ -43,6 +44,8 @@ GPT2 = dict(vocab_size=VOCAB, n_positions=40, n_embd=24, n_layer=2, n_head=3, bo
             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
 LLAMA = dict(vocab_size=VOCAB, hidden_size=24, intermediate_size=36, num_hidden_layers=2, num_attention_heads=6,
              num_key_value_heads=6, max_position_embeddings=40, bos_token_id=0, eos_token_id=1)
+# pad_token_id: the reference takes no gradient for a token's vector that is looked up as padding; here ids are any tokens.
+GEMMA = LLAMA | dict(num_key_value_heads=2, head_dim=8, pad_token_id=None, sliding_window=4)
 LLAMA3 = dict(rope_type="llama3", rope_theta=10000.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=24)
 
@@ -72,10 +75,17 @@ SIBLINGS = {
         num_key_value_heads=3, head_dim=10, use_sliding_window=True, sliding_window=3, attention_bias=True,
         layer_types=["sliding_attention", "full_attention"], rms_norm_eps=1e-3,
         rope_parameters=YARN | dict(truncate=False, beta_fast=8.0, beta_slow=2.0, attention_factor=1.3)))),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config(**GEMMA | dict(
+        attention_bias=True, hidden_activation="gelu", query_pre_attn_scalar=5, final_logit_softcapping=3.0,
+        attn_logit_softcapping=2.0, rms_norm_eps=1e-3, rope_parameters=dict(rope_type="linear", rope_theta=500.0, factor=2.0)))),
+    "gemma3_text": (Gemma3ForCausalLM, Gemma3TextConfig(**GEMMA | dict(
+        num_hidden_layers=3, layer_types=["sliding_attention", "full_attention", "sliding_attention"], attention_bias=True,
+        query_pre_attn_scalar=5, final_logit_softcapping=3.0, tie_word_embeddings=False, rms_norm_eps=1e-3, rope_parameters=dict(
+            full_attention=dict(rope_type="linear", rope_theta=1000.0, factor=2.0),
+            sliding_attention=dict(rope_type="default", rope_theta=50.0))))),
 }
 
 
-# pad_token_id: the reference takes no gradient for a token's vector that is looked up as padding; here ids are any tokens.
 BERT = dict(vocab_size=VOCAB, pad_token_id=None, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96,
             max_position_embeddings=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 ENCODERS = {

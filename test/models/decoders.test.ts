@@ -1,7 +1,7 @@
 /** What the siblings of Llama read of their config.json, and what they refuse. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { mistral, qwen2, qwen3 } from "../../src/models/index.ts";
+import { gemma2, gemma3Text, mistral, qwen2, qwen3 } from "../../src/models/index.ts";
 import { parseRope, ropeFrequencies, ropeScoreFactor } from "../../src/models/layers/index.ts";
 
 function rejects(parse: () => unknown, message: RegExp): void {
@@ -46,11 +46,12 @@ suite("rotary scaling", () => {
   });
 
   test("kinds that are not implemented, by name", () => {
-    for (const family of [mistral, qwen2, qwen3]) {
+    for (const family of [mistral, qwen2, qwen3, gemma2]) {
       const parse = (edit: object) => () => family.parseConfig({ model_type: family.modelType, ...edit });
+      const key = family.modelType === "gemma2" ? "hidden_activation" : "hidden_act";
       rejects(parse({ rope_scaling: { rope_type: "longrope", factor: 2 } }), /rope_type "longrope" is not implemented/);
       rejects(parse({ rope_parameters: { partial_rotary_factor: 0.5 } }), /partial_rotary_factor 0\.5 is not impl/);
-      rejects(parse({ hidden_act: "xielu" }), /hidden_act: .*, got "xielu"/);
+      rejects(parse({ [key]: "xielu" }), /hidden_act.*: .*, got "xielu"/);
     }
   });
 });
@@ -85,5 +86,54 @@ suite("layers that see all tokens, and layers that slide", () => {
     rejects(parse({ layer_types: sliding, sliding_window: 8 }), /there is no sliding_window/);
     rejects(parse({ layer_types: ["chunked_attention"] }), /layer_types\.0: .*, got "chunked_attention"/);
     rejects(() => qwen2.parseConfig({ model_type: "qwen2", use_mrope: true }), /use_mrope: .*, got true/);
+  });
+
+  test("gemma 2 slides in every other layer, gemma 3 in five of six", () => {
+    const kinds = (types: readonly string[]): string => types.map((type) => type[0]).join("");
+    assert.equal(kinds(gemma2.createConfig(dials).layerTypes), "sfsf");
+    const c = gemma3Text.createConfig({ ...dials, numLayers: 13 });
+    assert.equal(kinds(c.layerTypes), "sssssfsssssfs");
+    const every3rd = { ...gemma3Text.formatConfig(c), layer_types: null, sliding_window_pattern: 3 };
+    assert.equal(kinds(gemma3Text.parseConfig(every3rd).layerTypes), "ssfssfssfssfs");
+  });
+});
+
+suite("gemma", () => {
+  test("defaults of the reference", () => {
+    const c = gemma2.parseConfig({ model_type: "gemma2", hidden_act: "gelu_pytorch_tanh" });
+    assert.deepEqual(
+      [c.attnLogitSoftcapping, c.finalLogitSoftcapping, c.queryPreAttnScalar, c.slidingWindow, c.headDim],
+      [50, 30, 256, 4096, 256],
+    );
+    const uncapped = gemma2.parseConfig({ model_type: "gemma2", attn_logit_softcapping: null });
+    assert.equal(uncapped.attnLogitSoftcapping, undefined);
+    assert.equal(gemma3Text.parseConfig({ model_type: "gemma3_text" }).finalLogitSoftcapping, undefined);
+  });
+
+  test("rotary positions of gemma 3 by kind of layer, older and newer spelling", () => {
+    const parse = (edit: object) => gemma3Text.parseConfig({ model_type: "gemma3_text", ...edit });
+    const none = parse({});
+    assert.deepEqual([none.ropeTheta, none.localRope.theta], [1e6, 1e4]);
+    const linear = { rope_type: "linear", factor: 8 };
+    const older = parse({ rope_theta: 5e5, rope_scaling: linear, rope_local_base_freq: 300 });
+    assert.deepEqual([older.ropeTheta, older.ropeScaling, older.localRope.theta], [5e5, linear, 300]);
+    assert.equal(older.localRope.scaling.rope_type, "default");
+    assert.deepEqual({ ...parse(gemma3Text.formatConfig(older)), inert: {} }, older);
+    const newer = parse({
+      rope_parameters: { full_attention: linear, sliding_attention: { ...linear, rope_theta: 300 } },
+    });
+    assert.deepEqual([newer.ropeTheta, newer.ropeScaling], [1e6, linear]);
+    assert.deepEqual(newer.localRope, { theta: 300, scaling: linear });
+    assert.deepEqual({ ...parse(gemma3Text.formatConfig(newer)), inert: {} }, newer);
+  });
+
+  test("what is not implemented", () => {
+    for (const family of [gemma2, gemma3Text]) {
+      const parse = (edit: object) => () => family.parseConfig({ model_type: family.modelType, ...edit });
+      rejects(parse({ use_bidirectional_attention: true }), /use_bidirectional_attention: .*, got true/);
+    }
+    const parse = (edit: object) => () => gemma3Text.parseConfig({ model_type: "gemma3_text", ...edit });
+    rejects(parse({ attn_logit_softcapping: 50 }), /attn_logit_softcapping: .*, got 50/);
+    rejects(parse({ rope_parameters: { rope_theta: 5 } }), /rope_parameters: .*rope_theta/);
   });
 });

@@ -9,6 +9,8 @@ import { promisify } from "node:util";
 import { defaultBackend, HostRandom, NdArray } from "../../src/engine/index.ts";
 import {
   bert,
+  gemma2,
+  gemma3Text,
   gpt2,
   type HeadKind,
   headConfig,
@@ -97,6 +99,18 @@ const cases: Record<string, readonly [unknown, ModelConfig, number?]> = {
     }),
   ],
   qwen3: [qwen3, qwen3.createConfig({ ...dials, numKvHeads: 2, tieWordEmbeddings: true })],
+  gemma2: [gemma2, gemma2.createConfig({ ...dials, numKvHeads: 2, contextLength: 18 })],
+  gemma3: [gemma3Text, gemma3Text.createConfig({ ...dials, numLayers: 7, tieWordEmbeddings: false })],
+  "gemma3-scaled": [
+    gemma3Text,
+    gemma3Text.parseConfig({
+      ...gemma3Text.formatConfig(gemma3Text.createConfig(dials)),
+      rope_parameters: {
+        full_attention: { rope_type: "linear", factor: 8 },
+        sliding_attention: { rope_type: "linear", factor: 2, rope_theta: 300 },
+      },
+    }),
+  ],
 };
 
 test("transformers opens what is written here and computes the same", { skip }, async () => {

@@ -1,0 +1,157 @@
+/**
+ * Gemma 3, its language model (Gemma team 2025): of six layers five see a window only, with rotary positions of a base of their own;
+ * queries and keys are normalised in place of Gemma 2's capped scores. Reference: `Gemma3ForCausalLM` of transformers.
+ */
+import { z } from "zod";
+import { add, mul, type Tensor } from "../engine/index.ts";
+import { parseModelConfig } from "./config.ts";
+import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
+import {
+  formatGemmaConfig,
+  type GemmaConfig,
+  gemmaConfig,
+  gemmaDials,
+  gemmaInertKeys,
+  gemmaKeys,
+} from "./gemma-config.ts";
+import { windowOf } from "./layer-types.ts";
+import {
+  gatedMlp,
+  gatedMlpParameters,
+  inModule,
+  type Module,
+  parseRope,
+  type RotaryBlock,
+  type RotaryPositions,
+  rmsNorm,
+  rotaryAttention,
+  rotaryAttentionParameters,
+  rotaryDecoder,
+  rotaryDecoderParameters,
+  softCap,
+} from "./layers/index.ts";
+
+export interface Gemma3TextConfig extends GemmaConfig {
+  readonly modelType: "gemma3_text";
+  /** Rotary positions of the layers that slide; `ropeTheta` and `ropeScaling` are those of the others. */
+  readonly localRope: RotaryPositions;
+}
+
+const schema = z.object({
+  model_type: z.literal("gemma3_text"),
+  ...gemmaKeys,
+  vocab_size: gemmaKeys.vocab_size.default(262208),
+  max_position_embeddings: gemmaKeys.max_position_embeddings.default(131072),
+  // The reference reads it and does not apply it.
+  attn_logit_softcapping: z.null().optional(),
+  rope_local_base_freq: z.number().positive().default(10000),
+  rope_parameters: z
+    .strictObject({ full_attention: z.unknown().optional(), sliding_attention: z.unknown().optional() })
+    .nullish(),
+  sliding_window_pattern: z.int().positive().default(6),
+});
+
+/** `_sliding_window_pattern` repeats what `layer_types` says. */
+const inertKeys = [...gemmaInertKeys, "_sliding_window_pattern"];
+
+/** Newer files nest `rope_parameters` by kind of layer, older ones have keys of their own for the layers that slide. */
+function parseConfig(json: unknown): Gemma3TextConfig {
+  const { values: c, inert } = parseModelConfig(json, schema, inertKeys);
+  const { full_attention, sliding_attention } = c.rope_parameters ?? {};
+  const isSliding = (layer: number): boolean => (layer + 1) % c.sliding_window_pattern !== 0;
+  return Object.freeze({
+    modelType: c.model_type,
+    ...gemmaConfig({ ...c, rope_parameters: full_attention }, isSliding, { defaultTheta: 1e6 }),
+    localRope: parseRope({
+      ...c,
+      rope_theta: c.rope_local_base_freq,
+      rope_scaling: undefined,
+      rope_parameters: sliding_attention,
+    }),
+    inert,
+  });
+}
+
+function formatConfig(c: Gemma3TextConfig): Record<string, unknown> {
+  const { rope_theta, rope_scaling, ...rest }: Record<string, unknown> = formatGemmaConfig(c);
+  const nested = (theta: number, scaling: RotaryPositions["scaling"]) => ({ rope_theta: theta, ...scaling });
+  return {
+    ...rest,
+    architectures: ["Gemma3ForCausalLM"],
+    ...(c.localRope.scaling.rope_type === "default"
+      ? { rope_theta, rope_scaling, rope_local_base_freq: c.localRope.theta }
+      : {
+          rope_parameters: {
+            full_attention: nested(c.ropeTheta, c.ropeScaling),
+            sliding_attention: nested(c.localRope.theta, c.localRope.scaling),
+          },
+        }),
+  };
+}
+
+/** A window of a quarter of the context; the published ones have less of contexts that are longer. */
+function createConfig(dials: ModelDials): Gemma3TextConfig {
+  const window = Math.min(1024, Math.ceil(dials.contextLength / 4));
+  return parseConfig({ model_type: "gemma3_text", ...gemmaDials(dials), sliding_window: window });
+}
+
+function parameters(c: Gemma3TextConfig): Record<string, ParameterSpec> {
+  const start = { start: "zeros" } as const;
+  return rotaryDecoderParameters(
+    c,
+    (list, layer) => {
+      list.rmsNorm(`${layer}.input_layernorm`, c.hiddenSize, start);
+      rotaryAttentionParameters(list, `${layer}.self_attn`, c, { bias: c.attentionBias, norms: "zeros" });
+      list.rmsNorm(`${layer}.post_attention_layernorm`, c.hiddenSize, start);
+      list.rmsNorm(`${layer}.pre_feedforward_layernorm`, c.hiddenSize, start);
+      gatedMlpParameters(list, `${layer}.mlp`, c);
+      list.rmsNorm(`${layer}.post_feedforward_layernorm`, c.hiddenSize, start);
+    },
+    { norms: "zeros" },
+  );
+}
+
+export const gemma3Text = defineModel<Gemma3TextConfig>({
+  modelType: "gemma3_text",
+  architecture: "Gemma3ForCausalLM",
+  parseConfig,
+  formatConfig,
+  floatKeys: ["final_logit_softcapping"],
+  createConfig,
+  parameters,
+  ...rotaryDecoder<Gemma3TextConfig>({
+    block,
+    norm,
+    scaleEmbeddings: (x, c) => mul(x, Math.sqrt(c.hiddenSize)),
+    rope: (c, layer) =>
+      windowOf(c, layer) === undefined ? { theta: c.ropeTheta, scaling: c.ropeScaling } : c.localRope,
+    finish: (c) => softCap(c.finalLogitSoftcapping),
+  }),
+});
+
+function norm(x: Tensor, p: Module, c: Gemma3TextConfig): Tensor {
+  return rmsNorm(x, p, { eps: c.rmsNormEps, offset: 1 });
+}
+
+/** x[B,T,D] -> x[B,T,D] */
+function block(x: Tensor, p: Module, { c, layer, attention }: RotaryBlock<Gemma3TextConfig>): Tensor {
+  const normed = inModule(p, "input_layernorm", (p) => norm(x, p, c));
+  const attended = inModule(p, "self_attn", (p) =>
+    rotaryAttention(normed, p, {
+      ...attention,
+      scale: c.queryPreAttnScalar ** -0.5,
+      window: windowOf(c, layer),
+      normalize: (x, p) => norm(x, p, c),
+    }),
+  );
+  const h = add(
+    x,
+    inModule(p, "post_attention_layernorm", (p) => norm(attended, p, c)),
+  );
+  const normedAgain = inModule(p, "pre_feedforward_layernorm", (p) => norm(h, p, c));
+  const fed = inModule(p, "mlp", (p) => gatedMlp(normedAgain, p, c.activation));
+  return add(
+    h,
+    inModule(p, "post_feedforward_layernorm", (p) => norm(fed, p, c)),
+  );
+}
