@@ -3,6 +3,7 @@
 #include <cstring>
 #include <memory>
 
+#include "addon.h"
 #include "cpu.h"
 #include "engine.h"
 #include "js.h"
@@ -340,7 +341,9 @@ void define(napi_env env, napi_value exports, const char* name) {
   js::set(env, exports, name, function);
 }
 
-napi_value init(napi_env env, napi_value exports) {
+}  // namespace
+
+napi_value initAddon(napi_env env, napi_value exports) {
   try {
     auto state = std::make_unique<State>();
     state->env = env;
@@ -368,7 +371,4 @@ napi_value init(napi_env env, napi_value exports) {
   return exports;
 }
 
-}  // namespace
 }  // namespace plinth
-
-NAPI_MODULE_INIT() { return plinth::init(env, exports); }

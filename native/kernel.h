@@ -45,7 +45,7 @@ Kernel findKernel(const std::string& name);
 #define PLINTH_KERNEL_CONCAT_(a, b) a##b
 #define PLINTH_KERNEL_CONCAT(a, b) PLINTH_KERNEL_CONCAT_(a, b)
 #define PLINTH_KERNEL(name, kernel) \
-  static const ::plinth::KernelRegistration PLINTH_KERNEL_CONCAT(kernelRegistration, __LINE__)(name, kernel)
+  static const ::plinth::KernelRegistration PLINTH_KERNEL_CONCAT(kernelRegistration, __COUNTER__)(name, kernel)
 
 // For argument checks in kernels: require(a.rank == 2, "matmul: expected ...").
 inline void require(bool condition, const std::string& message) {

@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename, join } from "node:path";
+import { kernelSources } from "./native-sources.mjs";
 
 const root = join(import.meta.dirname, "..");
 const target = join(root, "wasm", "plinth.wasm");
@@ -46,18 +47,18 @@ const list = (folder, end) =>
     .filter((name) => name.endsWith(end))
     .sort()
     .map((name) => `${folder}/${name}`);
-const sources = () => [
-  ...runtime.map((name) => `native/${name}`),
-  ...list("native/kernels", ".cc"),
-  ...list("native/wasm", ".cc"),
-];
+const compiled = () => [...runtime.map((name) => `native/${name}`), ...kernelSources(), ...list("native/wasm", ".cc")];
+
+/** Headers of the addon for Node. */
+const nodeHeaders = new Set(["addon", "cpu", "engine", "js"].map((name) => `native/${name}.h`));
 
 /** SHA-256 over the flags and every file that may be part of the module. */
 function sourceHash() {
   const headers = [...list("native", ".h"), ...list("native/kernels", ".h"), "native/simd/wasm.h"];
+  const sources = new Set([...compiled(), ...list("native/kernels", ".cc")]);
   const hash = createHash("sha256").update(JSON.stringify([flags, linkFlags]));
-  for (const path of [...sources(), ...headers].sort()) {
-    if (path === "native/js.h" || path === "native/engine.h" || path === "native/cpu.h") continue;
+  for (const path of [...sources, ...headers].sort()) {
+    if (nodeHeaders.has(path)) continue;
     hash.update(`\0${path}\0`).update(readFileSync(join(root, path)));
   }
   return hash.digest("hex");
@@ -109,7 +110,7 @@ if (process.argv.includes("--check")) {
   if (process.argv.includes("--clean")) rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   mkdirSync(join(root, "wasm"), { recursive: true });
-  const objects = sources().map((path) => [path, join(folder, `${path.replaceAll("/", "-")}.o`)]);
+  const objects = compiled().map((path) => [path, join(folder, `${path.replaceAll("/", "-")}.o`)]);
   // make compiles what has changed, on all processors.
   const makefile = join(folder, "Makefile");
   const rules = objects.map(

@@ -1,8 +1,9 @@
 // Builds native/driver, which runs programs from files without Node, in several ways; and writes the files.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { kernelSources, runtimeSources } from "./native-sources.mjs";
 
 export const root = join(import.meta.dirname, "..");
 
@@ -35,11 +36,6 @@ export function hostIsa() {
   return has("avx2", "fma", "f16c") ? "avx2" : "baseline";
 }
 
-const sources = (folder) =>
-  readdirSync(join(root, folder))
-    .filter((name) => name.endsWith(".cc") && name !== "addon.cc")
-    .map((name) => `${folder}/${name}`);
-
 /** Compiles what has changed and gives the program's path, or undefined after saying what is missing. */
 export function buildDriver(way, isa) {
   const { compiler, flags, link = [] } = ways[way];
@@ -52,7 +48,8 @@ export function buildDriver(way, isa) {
   mkdirSync(folder, { recursive: true });
   const all = ["-std=c++20", "-Wall", "-Wextra", "-Inative", "-pthread", "-ffp-contract=off", "-fno-math-errno"];
   const compile = [compiler, ...all, "-fno-trapping-math", ...flags, ...(isaFlags[isa] ?? [])].join(" ");
-  const files = [...sources("native"), ...sources("native/kernels"), ...sources("native/driver")];
+  const withoutNode = runtimeSources().filter((path) => path !== "native/addon.cc");
+  const files = [...withoutNode, "native/limits.cc", ...kernelSources(), "native/driver/main.cc"];
   const objects = files.map((path) => [path, join(folder, `${path.replaceAll("/", "-")}.o`)]);
   const names = objects.map(([, object]) => object).join(" ");
   const program = join(folder, "driver");

@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -36,14 +37,16 @@ function smallPackage(): string {
   mkdirSync(join(folder, "native", "kernels"), { recursive: true });
   copyFileSync(join(root, "native", "variant.gypi"), join(folder, "native", "variant.gypi"));
   const native = (name: string, text: string): void => writeFileSync(join(folder, "native", name), text);
+  native("limits.cc", "\n");
   native(
     "kernels/one.cc",
     '#include <stdexcept>\nint one() { try { throw std::runtime_error("x"); } catch (const std::exception&) { return 1; } }\n',
   );
-  native("cpu.cc", "int two() { return 2; }\n");
+  native("small_kernels.cc", '#include "kernels/two.cc"\n');
+  native("kernels/two.cc", "int two() { return 2; }\n");
   native("memory.cc", "int three() { return 3; }\n");
   native(
-    "addon.cc",
+    "addon_entry.cc",
     `#include <node_api.h>
      int one(); int two(); int three();
      static napi_value isa(napi_env env, napi_callback_info) {
@@ -157,8 +160,10 @@ describe("building the native engine", () => {
         .split("\n");
     const variant = list("--variant");
     const shared = list("--runtime");
+    const small = readFileSync(join(root, "native", "small_kernels.cc"), "utf8");
     for (const name of readdirSync(join(root, "native", "kernels")).filter((file) => file.endsWith(".cc"))) {
-      assert.ok(variant.includes(`native/kernels/${name}`), name);
+      const includes = small.split("\n").filter((line) => line === `#include "kernels/${name}"`).length;
+      assert.equal(Number(variant.includes(`native/kernels/${name}`)) + includes, 1, name);
     }
     for (const name of readdirSync(join(root, "native")).filter((file) => file.endsWith(".cc"))) {
       assert.equal(Number(variant.includes(`native/${name}`)) + Number(shared.includes(`native/${name}`)), 1, name);
