@@ -13,6 +13,7 @@ export { trainCharTokenizer } from "./char-tokenizer.ts";
 export { type ChatMessage, type ChatOptions, chatMlTemplate, type RenderedChat } from "./chat-template.ts";
 export { type Compression, compression } from "./compression.ts";
 export { type Dataset, type Document, openDataset } from "./dataset.ts";
+export type { Encoded, TruncateOptions, WindowOptions } from "./encoding.ts";
 export { type HeldOutOptions, heldOutBatches } from "./held-out-batches.ts";
 export type { Manifest, Split } from "./manifest.ts";
 export { type PackingReport, packingReport } from "./packing.ts";

@@ -1,6 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { explainReadError, PlinthError, readJson } from "../base/index.ts";
+import { readVocabTxt } from "./word-piece.ts";
 
 /** `tokenizer.json` in the format of Hugging Face's tokenizers library, as far as Plinth looks into it. */
 export interface TokenizerJson {
@@ -55,15 +56,15 @@ export interface TokenizerFiles {
 
 /**
  * Reads a tokenizer from a folder (`tokenizer.json`, or GPT-2's `vocab.json`/`encoder.json` with `merges.txt`/
- * `vocab.bpe`; `tokenizer_config.json` and `chat_template.jinja` beside it), from a `tokenizer.json`, or from a GPT-2
- * vocabulary file. Throws PlinthError naming the file that is missing or damaged.
+ * `vocab.bpe`, or BERT's `vocab.txt`; `tokenizer_config.json` and `chat_template.jinja` beside it), or from one of these
+ * files. Throws PlinthError naming the file that is missing or damaged.
  */
 export async function readTokenizerFiles(path: string): Promise<TokenizerFiles> {
   const info = await stat(path).catch((error: unknown) => {
     throw explainReadError(error, path);
   });
   const folder = info.isDirectory() ? path : dirname(path);
-  const file = info.isDirectory() ? await firstFile(folder, ["tokenizer.json", "vocab.json", "encoder.json"]) : path;
+  const file = info.isDirectory() ? await firstFile(folder, tokenizerFiles) : path;
   if (file === undefined) {
     const sentencePiece = await firstFile(folder, ["tokenizer.model", "spiece.model"]);
     throw new PlinthError(
@@ -72,6 +73,7 @@ export async function readTokenizerFiles(path: string): Promise<TokenizerFiles> 
     );
   }
   const config = await readConfig(folder);
+  if (file.endsWith(".txt")) return readVocabTxt(await readFile(file, "utf8"), file, config);
   const json = (await readJson(file)) as TokenizerJson;
   if (isVocabulary(json)) return { json: await gpt2Json(file, json), config: { ...gpt2Config, ...config } };
   if (typeof json !== "object" || json === null || typeof json.model?.vocab !== "object") {
@@ -79,6 +81,9 @@ export async function readTokenizerFiles(path: string): Promise<TokenizerFiles> 
   }
   return { json, config };
 }
+
+/** What a folder's tokenizer is read from, the first of these that is there. */
+const tokenizerFiles = ["tokenizer.json", "vocab.json", "encoder.json", "vocab.txt"];
 
 async function firstFile(folder: string, names: readonly string[]): Promise<string | undefined> {
   for (const name of names) {
@@ -164,6 +169,6 @@ export function bpeTokenizerJson(
   };
 }
 
-function specialToken({ content, id }: { readonly content: string; readonly id: number }): AddedToken {
+export function specialToken({ content, id }: { readonly content: string; readonly id: number }): AddedToken {
   return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
 }

@@ -1,7 +1,16 @@
 import { join } from "node:path";
-import { type Encoding, Tokenizer as NativeTokenizer } from "tokenizers";
+import { Tokenizer as NativeTokenizer } from "tokenizers";
 import { PlinthError, sha256, writeFileAtomic, writeJsonAtomic } from "../base/index.ts";
 import { type ChatMessage, type ChatOptions, ChatTemplate, type RenderedChat } from "./chat-template.ts";
+import {
+  type Encoded,
+  encodeInWindows,
+  encodeTexts,
+  type NativePair,
+  type TruncateOptions,
+  type WindowOptions,
+} from "./encoding.ts";
+import { literalJson } from "./literal.ts";
 import { StreamDecoder } from "./stream-decoder.ts";
 import { tokenByteLengths, vocabulary } from "./token-bytes.ts";
 import { readTokenizerFiles, type TokenizerConfig, type TokenizerJson, tokenContent } from "./tokenizer-files.ts";
@@ -12,7 +21,7 @@ export interface EncodeOptions {
   readonly addSpecialTokens?: boolean;
   /**
    * Reads `<|endoftext|>` and the like in the text as ordinary characters, so that a document cannot forge a special
-   * token, and adds none either. Default false, as in Hugging Face's library. Models other than BPE still read them.
+   * token, and adds none either. Default false, as in Hugging Face's library.
    */
   readonly literal?: boolean;
 }
@@ -33,6 +42,7 @@ export class Tokenizer {
   /** Identity of the vocabulary and rules: sha256 of the parsed tokenizer.json. */
   readonly hash: string;
   readonly #native: NativeTokenizer;
+  #bare: NativeTokenizer | undefined;
   #literal: NativeTokenizer | undefined;
   #tokenBytes: Uint16Array | undefined;
   #characters: ReadonlySet<string> | undefined;
@@ -99,22 +109,31 @@ export class Tokenizer {
     return byWord.map((isFast) => (isFast ? fast : slow).next().value as Int32Array | number[]);
   }
 
-  /** Encodes with the span of each token in UTF-16 units of the text. */
-  async encodeWithOffsets(text: string): Promise<{ ids: Int32Array; offsets: readonly (readonly [number, number])[] }> {
-    this.#checkCharacters(text, false);
-    const encoding: Encoding = await this.#native.encode(text, null, { addSpecialTokens: false });
-    const units = new Uint32Array(text.length + 1);
-    let points = 0;
-    let at = 0;
-    for (const character of text) {
-      units[points++] = at;
-      at += character.length;
-    }
-    units[points] = at;
-    const offsets = encoding
-      .getOffsets()
-      .map(([a, b]) => [units[a as number] as number, units[b as number] as number] as const);
-    return { ids: Int32Array.from(encoding.getIds()), offsets };
+  /**
+   * Encodes a text, or a pair of texts, with the type, span and word of each token. Adds no special tokens unless asked.
+   * Throws PlinthError when `maxLength` has no room for the tokens that are added.
+   */
+  async encodeWithOffsets(
+    text: string,
+    options: { readonly pair?: string; readonly addSpecialTokens?: boolean } & TruncateOptions = {},
+  ): Promise<Encoded> {
+    const { pair, addSpecialTokens = false, ...rest } = options;
+    for (const each of [text, pair]) if (each !== undefined) this.#checkCharacters(each, false);
+    return encodeTexts(this.#pair, [text, pair], { addSpecialTokens, ...rest });
+  }
+
+  /** A pair as the model was trained to read it, with its special tokens: BERT's `[CLS] first [SEP] second [SEP]`. */
+  async encodePair(first: string, second: string, options: TruncateOptions = {}): Promise<Encoded> {
+    return this.encodeWithOffsets(first, { pair: second, addSpecialTokens: true, ...options });
+  }
+
+  /**
+   * Pairs of the first text with all of the second, part by part: a question and a document longer than the model reads.
+   * Throws PlinthError when the first text leaves no room.
+   */
+  async encodeWindows(first: string, second: string, options: WindowOptions): Promise<Encoded[]> {
+    for (const each of [first, second]) this.#checkCharacters(each, false);
+    return encodeInWindows(this.#pair, [first, second], options);
   }
 
   /** Throws PlinthError naming an id that is not in the vocabulary. `skipSpecialTokens` defaults to false. */
@@ -174,16 +193,13 @@ export class Tokenizer {
     return token === undefined ? undefined : this.tokenToId(token);
   }
 
+  get #pair(): NativePair {
+    const bare = () => (this.#bare ??= createNative({ ...this.json, post_processor: null }, "tokenizer"));
+    return { whole: this.#native, bare };
+  }
+
   #literalNative(): NativeTokenizer {
-    if (this.json.model.type !== "BPE") return this.#native;
-    this.#literal ??= createNative(
-      {
-        ...this.json,
-        added_tokens: (this.json.added_tokens ?? []).filter((token) => !token.special),
-        post_processor: null,
-      },
-      "tokenizer",
-    );
+    this.#literal ??= createNative(literalJson(this.json), "tokenizer");
     return this.#literal;
   }
 
