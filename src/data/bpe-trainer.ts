@@ -1,7 +1,7 @@
 import { PlinthError } from "../base/index.ts";
 import { MergeHeap } from "./merge-heap.ts";
 import { Tokenizer } from "./tokenizer.ts";
-import { byteLevelBpe } from "./tokenizer-files.ts";
+import { byteLevelBpe } from "./tokenizer-json.ts";
 import { detached, gpt2Words } from "./words.ts";
 
 export interface TrainBpeOptions {

@@ -1,6 +1,6 @@
 import { PlinthError } from "../base/index.ts";
 import { Tokenizer } from "./tokenizer.ts";
-import { bpeTokenizerJson } from "./tokenizer-files.ts";
+import { bpeTokenizerJson } from "./tokenizer-json.ts";
 
 /**
  * A character-level tokenizer: one token per Unicode character of the texts, ordered by code point, special tokens after

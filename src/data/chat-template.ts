@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { Template } from "@huggingface/jinja";
 import { PlinthError } from "../base/index.ts";
-import { type TokenizerConfig, tokenContent } from "./tokenizer-files.ts";
+import { type TokenizerConfig, tokenContent } from "./tokenizer-json.ts";
 
 export interface ChatMessage {
   /** `system`, `user`, `assistant`, `tool` or what else the template knows. */

@@ -1,5 +1,5 @@
 import { vocabulary } from "./token-bytes.ts";
-import type { TokenizerJson } from "./tokenizer-files.ts";
+import type { TokenizerJson } from "./tokenizer-json.ts";
 
 /**
  * The same tokenizer without a way to write a special token: they are no longer looked for in the text, and the model

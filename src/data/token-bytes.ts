@@ -1,4 +1,4 @@
-import type { TokenizerJson } from "./tokenizer-files.ts";
+import type { TokenizerJson } from "./tokenizer-json.ts";
 
 /**
  * UTF-8 bytes of text behind each id. Exact for byte-level vocabularies (a character of the token stands for a byte);

@@ -13,7 +13,8 @@ import {
 import { literalJson } from "./literal.ts";
 import { StreamDecoder } from "./stream-decoder.ts";
 import { tokenByteLengths, vocabulary } from "./token-bytes.ts";
-import { readTokenizerFiles, type TokenizerConfig, type TokenizerJson, tokenContent } from "./tokenizer-files.ts";
+import { readTokenizerFiles } from "./tokenizer-files.ts";
+import { type TokenizerConfig, type TokenizerJson, tokenContent } from "./tokenizer-json.ts";
 import { splitsAlike, WordEncoder } from "./words.ts";
 
 export interface EncodeOptions {

@@ -1,5 +1,5 @@
 import { PlinthError } from "../base/index.ts";
-import { specialToken, type TokenizerConfig, type TokenizerFiles, type TokenizerJson } from "./tokenizer-files.ts";
+import { specialToken, type TokenizerConfig, type TokenizerFiles, type TokenizerJson } from "./tokenizer-json.ts";
 
 /** BERT's special tokens, in the order in which a trained vocabulary begins with them. */
 export const bertSpecialTokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] as const;
