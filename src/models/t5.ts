@@ -155,7 +155,8 @@ function formatConfig(c: T5Config): Record<string, unknown> {
     relative_attention_max_distance: c.relativeMaxDistance,
     dropout_rate: c.dropout,
     layer_norm_epsilon: c.layerNormEps,
-    initializer_factor: c.initializerFactor,
+    // The reference refuses an integer here, and JSON cannot say 1.0.
+    ...(c.initializerFactor === 1 ? {} : { initializer_factor: c.initializerFactor }),
     feed_forward_proj: c.gated ? `gated-${bare}` : bare,
     decoder_start_token_id: c.decoderStartTokenId,
     tie_word_embeddings: c.tieWordEmbeddings,

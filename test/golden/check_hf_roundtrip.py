@@ -32,7 +32,8 @@ def check(folder):
     expected = load_file(os.path.join(folder, "expected.safetensors"))
     tokens = expected["tokens"].long()
     with torch.no_grad():
-        logits = logits_of(model(tokens))
+        reading = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
+        logits = logits_of(model(tokens, **reading))
         generated = tokens[:1] if not generates else model.generate(
             tokens[:1], attention_mask=torch.ones_like(tokens[:1]), max_new_tokens=5, do_sample=False, pad_token_id=0,
             eos_token_id=None)
