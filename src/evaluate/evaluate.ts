@@ -3,12 +3,21 @@ import type { Backend, Precision } from "../engine/index.ts";
 import type { Model } from "../models/index.ts";
 import { type PreparedTask, prepareTask } from "./few-shot.ts";
 import { measureChoices } from "./metrics/choice.ts";
+import { measureCode, measureSolutions } from "./metrics/code.ts";
 import { measureCompletions } from "./metrics/completion.ts";
-import type { MeasureContext } from "./metrics/context.ts";
+import type { CodeOptions, MeasureContext } from "./metrics/context.ts";
 import { measureAnswers } from "./metrics/exact-match.ts";
 import { measureTexts } from "./metrics/text.ts";
 import { type Measurement, type TaskResult, toResult } from "./result.ts";
-import { type AnswerTask, type ChoiceTask, type CompletionTask, checkTask, type Task, type TextTask } from "./task.ts";
+import {
+  type AnswerTask,
+  type ChoiceTask,
+  type CodeTask,
+  type CompletionTask,
+  checkTask,
+  type Task,
+  type TextTask,
+} from "./task.ts";
 
 export interface EvaluateOptions {
   /** Examples before every prompt; default 0. */
@@ -24,6 +33,8 @@ export interface EvaluateOptions {
   readonly backend?: Backend | undefined;
   /** Arithmetic; default "f32". Give what the model was trained with to measure what the trainer measured. */
   readonly precision?: Precision | undefined;
+  /** For tasks that run the programs that the model writes. */
+  readonly code?: CodeOptions | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: EvaluateProgress) => void) | undefined;
 }
@@ -57,6 +68,31 @@ export async function evaluate(
   return results;
 }
 
+/**
+ * Measures code tasks' own solutions instead of a model's ("canonical": a harness that works gives 1), or programs that
+ * stop where the model should begin ("empty"). Throws PlinthError when a task is of another kind.
+ */
+export async function evaluateSolutions(
+  tasks: readonly Task[],
+  source: "canonical" | "empty",
+  options: Pick<EvaluateOptions, "limit" | "code" | "signal" | "onProgress"> = {},
+): Promise<TaskResult[]> {
+  const { code = {}, signal } = options;
+  const results: TaskResult[] = [];
+  for (const task of tasks) {
+    checkTask(task);
+    if (task.kind !== "code") {
+      throw new PlinthError(`task ${task.name} has no programs to run`, "name code tasks, such as humaneval");
+    }
+    const prepared = prepareTask(task, { limit: options.limit });
+    const onProgress = (done: number, total: number) => options.onProgress?.({ task: task.name, done, total });
+    for (const measurement of await measureSolutions(prepared, source, { code, signal, onProgress })) {
+      results.push(toResult(task.name, measurement, prepared.notes));
+    }
+  }
+  return results;
+}
+
 function measure(prepared: PreparedTask, context: MeasureContext): Promise<Measurement[]> {
   switch (prepared.task.kind) {
     case "text":
@@ -67,6 +103,8 @@ function measure(prepared: PreparedTask, context: MeasureContext): Promise<Measu
       return measureChoices(prepared as PreparedTask<ChoiceTask>, context);
     case "answer":
       return measureAnswers(prepared as PreparedTask<AnswerTask>, context);
+    case "code":
+      return measureCode(prepared as PreparedTask<CodeTask>, context);
   }
 }
 
@@ -85,6 +123,7 @@ function measureContext(model: Model, options: EvaluateOptions): MeasureContext 
     model,
     batchSize: whole("batchSize", 1) ?? 8,
     overlap: whole("overlap", 0, room - 1) ?? Math.floor(room / 2),
+    code: { seed: options.seed, ...options.code },
     backend,
     precision,
     signal,

@@ -1,8 +1,8 @@
 import { PlinthError } from "../base/index.ts";
 import { HostRandom } from "../engine/index.ts";
-import type { AnswerItem, ChoiceItem, CompletionItem, Task, TaskFormat } from "./task.ts";
+import type { AnswerItem, ChoiceItem, CodeItem, CompletionItem, Task, TaskFormat } from "./task.ts";
 
-type PromptItem = CompletionItem | ChoiceItem | AnswerItem;
+type PromptItem = CompletionItem | ChoiceItem | AnswerItem | CodeItem;
 
 /** A task with its examples chosen and what is left to test. */
 export interface PreparedTask<T extends Task = Task> {
@@ -33,6 +33,13 @@ export function prepareTask<T extends Task>(
     if (shots > 0) {
       const own = (task.examples ?? []).length === 0;
       const pool: PromptItem[] = own ? [...task.items] : [...(task.examples ?? [])];
+      const unsolved = pool.find((item) => "tests" in item && item.solution === undefined);
+      if (unsolved !== undefined) {
+        throw new PlinthError(
+          `task ${task.name}: item ${unsolved.id} has no solution, so it cannot serve as an example`,
+          "add one to it, or leave out --shots",
+        );
+      }
       if (pool.length < shots + (own ? 1 : 0)) {
         throw new PlinthError(
           `task ${task.name}: ${shots} examples are asked for, ${own ? "and" : "but"} it has ${pool.length} items to take them from`,
@@ -62,6 +69,7 @@ export function joinAnswer(prompt: string, answer: string, { delimiter }: TaskFo
 
 function answerOf(item: PromptItem): string {
   if ("completion" in item) return item.completion;
+  if ("tests" in item) return item.solution ?? "";
   return "choices" in item ? (item.choices[item.answer] as string) : (item.answers[0] as string);
 }
 

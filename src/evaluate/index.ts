@@ -1,5 +1,7 @@
-export { type EvaluateOptions, type EvaluateProgress, evaluate } from "./evaluate.ts";
+export { type EvaluateOptions, type EvaluateProgress, evaluate, evaluateSolutions } from "./evaluate.ts";
 export { loadTasks } from "./load.ts";
+export { passAtK } from "./metrics/code.ts";
+export type { CodeOptions } from "./metrics/context.ts";
 export { type Comparison, compareResults, type Direction, type TaskResult } from "./result.ts";
 export { type Estimate, type ItemScore, pairedDifference, ratioEstimate } from "./statistics.ts";
 export {
@@ -8,6 +10,9 @@ export {
   type AnswerTask,
   type ChoiceItem,
   type ChoiceTask,
+  type CodeFormat,
+  type CodeItem,
+  type CodeTask,
   type CompletionItem,
   type CompletionTask,
   defineTask,

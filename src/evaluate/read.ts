@@ -1,12 +1,20 @@
 import { readFile } from "node:fs/promises";
+import { gunzipSync } from "node:zlib";
 import { explainReadError, PlinthError } from "../base/index.ts";
 
-/** Reads a text file. Throws PlinthError naming it when it cannot be read. */
+/** Reads a text file, packed with gzip where it ends in .gz. Throws PlinthError naming it when it cannot be read. */
 export async function readText(path: string): Promise<string> {
+  let bytes: Buffer;
   try {
-    return await readFile(path, "utf8");
+    bytes = await readFile(path);
   } catch (error) {
     throw explainReadError(error, path);
+  }
+  if (!path.endsWith(".gz")) return bytes.toString();
+  try {
+    return gunzipSync(bytes).toString();
+  } catch (error) {
+    throw new PlinthError(`${path}: not a gzip file (${(error as Error).message})`, "download the file again");
   }
 }
 

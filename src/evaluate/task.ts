@@ -1,4 +1,5 @@
 import { nearestName, PlinthError } from "../base/index.ts";
+import type { Language } from "../sandbox/index.ts";
 
 interface ItemBase {
   /** Unique within its task; two models are compared item by item through it. */
@@ -33,6 +34,17 @@ export interface AnswerItem extends ItemBase {
   readonly answers: readonly string[];
 }
 
+/** A programming problem: the model writes a program, which is then run. */
+export interface CodeItem extends ItemBase {
+  readonly prompt: string;
+  /** The part of the program before the completion; default the prompt. */
+  readonly program?: string | undefined;
+  /** Run after the program, in its scope; an error is a failure. */
+  readonly tests: string;
+  /** A completion that passes, shown in examples. */
+  readonly solution?: string | undefined;
+}
+
 /** How a task with examples reads to the model, and how answers compare. */
 export interface TaskFormat {
   /** Before everything, once. */
@@ -55,6 +67,18 @@ export interface AnswerFormat {
   readonly extract?: string | undefined;
 }
 
+/** How a generated program ends and how it is run. */
+export interface CodeFormat {
+  /** Default python. */
+  readonly language?: Language | undefined;
+  /** Default: what begins a new statement at the start of a line, as in Chen et al. 2021. */
+  readonly stop?: readonly string[] | undefined;
+  /** Default 512, or half the model's context where that is less. */
+  readonly maxTokens?: number | undefined;
+  /** Seconds of processor time that a program with its tests may take; default 3. */
+  readonly timeoutSeconds?: number | undefined;
+}
+
 interface TaskBase<Kind extends string, Item> {
   readonly name: string;
   readonly kind: Kind;
@@ -69,8 +93,10 @@ export type CompletionTask = TaskBase<"completion", CompletionItem> & TaskFormat
 export type ChoiceTask = TaskBase<"choice", ChoiceItem> & TaskFormat;
 export type AnswerTask = TaskBase<"answer", AnswerItem> & TaskFormat & AnswerFormat;
 
+export type CodeTask = TaskBase<"code", CodeItem> & TaskFormat & CodeFormat;
+
 /** Items of one kind, ready to be evaluated. */
-export type Task = TextTask | CompletionTask | ChoiceTask | AnswerTask;
+export type Task = TextTask | CompletionTask | ChoiceTask | AnswerTask | CodeTask;
 
 /** A benchmark that reads its items from data the user has. One file in `tasks/`, registered with {@link defineTask}. */
 export interface TaskDefinition {

@@ -1,5 +1,13 @@
-import { evaluate, loadTasks, type TaskResult, taskDefinitions } from "../../evaluate/index.ts";
-import type { Command } from "../command.ts";
+import { PlinthError } from "../../base/index.ts";
+import {
+  type EvaluateOptions,
+  evaluate,
+  evaluateSolutions,
+  loadTasks,
+  type TaskResult,
+  taskDefinitions,
+} from "../../evaluate/index.ts";
+import type { Command, CommandArgs, CommandIo } from "../command.ts";
 import { openModel } from "../open-model.ts";
 import { precisionOption, readPrecision } from "../precision-flag.ts";
 
@@ -9,7 +17,7 @@ export const command: Command = {
   name: "eval",
   summary: "measure a model on tasks, with standard errors",
   example: "plinth eval runs/small --tasks perplexity=data/books,my-questions.jsonl --shots 2 --limit 200",
-  positionals: [{ name: "MODEL", required: true, summary: "folder of a model, a training run or a checkpoint" }],
+  positionals: [{ name: "MODEL", required: false, summary: "folder of a model, a training run or a checkpoint" }],
   options: {
     tasks: {
       type: "string",
@@ -22,22 +30,20 @@ export const command: Command = {
     limit: { type: "integer", summary: "items per task at most, evenly spaced" },
     "batch-size": { type: "integer", summary: "sequences at a time; changes the speed only", default: 8 },
     overlap: { type: "integer", summary: "tokens that windows over long texts share (default half the context)" },
-    seed: { type: "integer", summary: "chooses the examples", default: 0 },
+    seed: { type: "integer", summary: "chooses the examples, and the samples of code tasks", default: 0 },
+    samples: { type: "integer", summary: "code tasks: programs per problem (default 1, the likeliest)" },
+    k: { type: "string", summary: "code tasks: the k of pass@k, separated by commas (default 1)" },
+    temperature: { type: "number", summary: "code tasks: of the samples (default 0 for one, 0.2 below ten, else 0.8)" },
+    canonical: { type: "boolean", summary: "code tasks: run their own solutions, no model; a good harness gives 1" },
+    "allow-unsafe": { type: "boolean", summary: "code tasks: run programs even where they cannot be isolated" },
+    python: { type: "string", summary: "code tasks: the Python that runs programs", default: "python3" },
     ...precisionOption,
   },
   async run(args, io) {
     const tasks = await loadTasks(args.required("tasks"), args.string("data"));
-    const model = await openModel(args.positionals[0] as string, args.string("adapter"));
-    const results = await evaluate(model, tasks, {
-      shots: args.number("shots"),
-      limit: args.number("limit"),
-      batchSize: args.number("batch-size"),
-      overlap: args.number("overlap"),
-      seed: args.number("seed"),
-      precision: readPrecision(args),
-      signal: io.signal,
-      onProgress: ({ task, done, total }) => io.progress(`${task}: ${done} of ${total}`),
-    });
+    const results = args.boolean("canonical")
+      ? await evaluateSolutions(tasks, "canonical", readOptions(args, io))
+      : await evaluate(await openNamedModel(args), tasks, readOptions(args, io));
     for (const note of new Set(results.flatMap(({ name, notes }) => notes.map((text) => `${name}: ${text}`))))
       io.note(note);
     io.print(formatTable(results));
@@ -52,6 +58,39 @@ export const command: Command = {
     });
   },
 };
+
+function openNamedModel(args: CommandArgs) {
+  const [folder] = args.positionals;
+  if (folder === undefined) throw new PlinthError("plinth eval: MODEL is missing", `for example: ${command.example}`);
+  return openModel(folder, args.string("adapter"));
+}
+
+function readOptions(args: CommandArgs, io: CommandIo): EvaluateOptions {
+  return {
+    shots: args.number("shots"),
+    limit: args.number("limit"),
+    batchSize: args.number("batch-size"),
+    overlap: args.number("overlap"),
+    seed: args.number("seed"),
+    precision: readPrecision(args),
+    code: {
+      samples: args.number("samples"),
+      ks: readKs(args.string("k")),
+      temperature: args.number("temperature"),
+      allowUnsafe: args.boolean("allow-unsafe"),
+      python: args.string("python"),
+    },
+    signal: io.signal,
+    onProgress: ({ task, done, total }) => io.progress(`${task}: ${done} of ${total}`),
+  };
+}
+
+function readKs(text: string | undefined): number[] | undefined {
+  const ks = text?.split(",").map(Number);
+  const wrong = ks?.find((k) => !Number.isInteger(k) || k < 1);
+  if (wrong === undefined) return ks;
+  throw new PlinthError(`--k expects whole numbers from 1, separated by commas, got "${text}"`, "for example --k 1,10");
+}
 
 function formatTable(results: readonly TaskResult[]): string {
   const rows = [

@@ -1,4 +1,6 @@
 // Every benchmark is a file here that registers itself; this list is what loads them.
 import "./blimp.ts";
+import "./humaneval.ts";
+import "./mbpp.ts";
 import "./perplexity.ts";
 import "./sst2.ts";

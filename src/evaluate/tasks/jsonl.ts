@@ -2,13 +2,14 @@ import { basename, dirname, resolve } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { z } from "zod";
 import { nearestName, PlinthError } from "../../base/index.ts";
+import { languages } from "../../sandbox/index.ts";
 import { type Line, parseJsonLines, readText } from "../read.ts";
-import type { AnswerItem, ChoiceItem, CompletionItem, Task, TextItem } from "../task.ts";
+import type { AnswerItem, ChoiceItem, CodeItem, CompletionItem, Task, TextItem } from "../task.ts";
 
 /**
  * A user's own task: JSON lines, optionally after a YAML header between two lines of `---`. The fields of the lines say
  * what kind it is: {"text"}; {"prompt", "completion"}; {"prompt" or "query", "choices", "answer": index or choice};
- * {"prompt" or "query", "answer": text or list}. Any line may have "id", "cluster" (items that are not independent)
+ * {"prompt" or "query", "answer": text or list}; {"prompt", "tests"}. Any line may have "id", "cluster" (items that are not independent)
  * and "split": "train" (an example for few-shot prompts, not tested). Throws PlinthError naming file and line.
  */
 export async function loadJsonlTask(path: string): Promise<Task> {
@@ -34,6 +35,8 @@ export async function loadJsonlTask(path: string): Promise<Task> {
       return { name, kind, ...format, ...read(toChoice) };
     case "answer":
       return { name, kind, ...format, ...read(toAnswer) };
+    case "code":
+      return { name, kind, ...format, ...read(toCode) };
   }
 }
 
@@ -49,6 +52,8 @@ const header = z.strictObject({
   ignoreCase: z.boolean().optional(),
   ignorePunctuation: z.boolean().optional(),
   extract: z.string().optional(),
+  language: z.enum(languages).optional(),
+  timeoutSeconds: z.number().positive().optional(),
 });
 
 const text = z.string();
@@ -62,6 +67,9 @@ const fields = z.strictObject({
   completion: text.optional(),
   choices: z.array(text).min(2).optional(),
   answer: z.union([text, z.number(), z.array(text).min(1)]).optional(),
+  program: text.optional(),
+  tests: text.optional(),
+  solution: text.optional(),
 });
 type Fields = z.output<typeof fields>;
 type Kind = Task["kind"];
@@ -121,9 +129,10 @@ function kindOf({ value, where }: Line<Fields>): Kind {
   if (hasPrompt && value.choices !== undefined && value.answer !== undefined) return "choice";
   if (hasPrompt && value.completion !== undefined) return "completion";
   if (hasPrompt && value.answer !== undefined) return "answer";
+  if (hasPrompt && value.tests !== undefined) return "code";
   throw new PlinthError(
     `${where}: cannot tell what kind of item this is from its fields ${Object.keys(value).join(", ")}`,
-    "write text; or prompt and completion; or prompt, choices and answer; or prompt and answer",
+    "write text; or prompt and completion; or prompt, choices and answer; or prompt and answer; or prompt and tests",
   );
 }
 
@@ -156,6 +165,11 @@ function toChoice({ value, where }: Line<Fields>, id: string): ChoiceItem {
 function toAnswer({ value }: Line<Fields>, id: string): AnswerItem {
   const answers = Array.isArray(value.answer) ? value.answer : [String(value.answer)];
   return { id, cluster: value.cluster, prompt: promptOf(value), answers };
+}
+
+function toCode({ value }: Line<Fields>, id: string): CodeItem {
+  const { cluster, program, solution, tests = "" } = value;
+  return { id, cluster, prompt: promptOf(value), program, tests, solution };
 }
 
 function promptOf({ prompt, query }: Fields): string {
