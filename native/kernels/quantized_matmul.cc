@@ -1,5 +1,7 @@
 // Products with a quantised weight: x[..., K] times W[N, K] transposed -> float32[..., N] (quantized_tile.h says how it is
 // summed), and the weight itself as floats.
+#include <vector>
+
 #include "kernels/quantized_tile.h"
 
 namespace plinth {
@@ -50,57 +52,71 @@ void copyOut(const float* from, int64_t stride, int64_t rows, int64_t columns, f
   for (int64_t m = 0; m < rows; m++) std::memcpy(to + m * N, from + m * stride, static_cast<size_t>(columns) * 4);
 }
 
+// Products of one x with several weights share their loop, so that threads meet once.
+struct Product {
+  Weight w;
+  float* out;
+  int64_t firstPanel;  // among the panels of all
+};
+using Products = std::vector<Product>;
+
+// Calls fn(product, panel) for panels begin ... end of all products.
+template <typename Fn>
+void forPanels(const Products& products, int64_t begin, int64_t end, Fn&& fn) {
+  for (const Product& product : products) {
+    const int64_t last = std::min(end, product.firstPanel + product.w.panels());
+    for (; begin < last; begin++) fn(product, begin - product.firstPanel);
+  }
+}
+
+int64_t panelsOf(const Products& products) { return products.back().firstPanel + products.back().w.panels(); }
+
 #if defined(__AVX512BF16__)
-template <Format F>
-void multiplyFew(const Weight& w, const Rows& x, float* out, ThreadPool& pool) {
-  const auto run = [&]<int M>() {
-    // Stretches of some 200 KB, and a few per thread at least.
-    const int64_t most = std::max<int64_t>(1, (int64_t{1} << 16) / w.panelWords);
-    const int64_t group = std::clamp<int64_t>(w.panels() / (int64_t{8} * pool.threads()), 1, most);
-    pool.parallelRange(w.panels(), group, [&](int64_t begin, int64_t end) {
+template <int M>
+void multiplyFew(const Products& products, const Rows& x, ThreadPool& pool) {
+  // Stretches of some 200 KB, and a few per thread at least.
+  const int64_t panels = panelsOf(products);
+  const int64_t most = std::max<int64_t>(1, (int64_t{1} << 16) / products.front().w.panelWords);
+  const int64_t group = std::clamp<int64_t>(panels / (int64_t{8} * pool.threads()), 1, most);
+  pool.parallelRange(panels, group, [&](int64_t begin, int64_t end) {
+    forPanels(products, begin, end, [&](const Product& product, int64_t panel) {
+      const Weight& w = product.w;
       float* sums = static_cast<float*>(ThreadPool::scratch((M + w.groups) * kPanel * 4, kTaskSlot));
       float* scales = sums + M * kPanel;
-      for (int64_t panel = begin; panel < end; panel++) {
+      withFormat(w.format, [&]<Format F>() {
         if constexpr (F == Format::Nf4) w.scales(panel, scales);
         fewRows<F, M>(w, panel, x.data, scales, sums);
-        const int64_t n = panel * kPanel;
-        copyOut(sums, kPanel, M, std::min<int64_t>(w.N - n, kPanel), out + n, w.N);
-      }
+      });
+      const int64_t n = panel * kPanel;
+      copyOut(sums, kPanel, M, std::min<int64_t>(w.N - n, kPanel), product.out + n, w.N);
     });
-  };
-  switch (x.count) {
-    case 1: return run.template operator()<1>();
-    case 2: return run.template operator()<2>();
-    case 3: return run.template operator()<3>();
-    default: return run.template operator()<4>();
-  }
+  });
 }
 #endif
 
+// The columns of one panel, for all rows.
 template <Format F>
-void multiplyTiles(const Weight& w, const Rows& x, float* out, ThreadPool& pool) {
+void multiplyPanel(const Product& product, int64_t panel, const Rows& x) {
+  const Weight& w = product.w;
   const int64_t tiles = (x.count + kTileRows - 1) / kTileRows, termsPerGroup = w.groupSize / kTermsPerWord;
-  pool.parallelFor(w.panels(), [&](int64_t panel) {
-    const int64_t scaleCount = w.groups * kPanel, codeCount = termsPerGroup * kPanel, sumCount = tiles * kTileRows * kPanel;
-    float* scales = static_cast<float*>(ThreadPool::scratch((scaleCount + codeCount + sumCount) * 4, kTaskSlot));
-    Term* codes = reinterpret_cast<Term*>(scales + scaleCount);
-    float* sums = scales + scaleCount + codeCount;
-    w.scales(panel, scales);
-    std::memset(sums, 0, static_cast<size_t>(sumCount) * 4);
-    for (int64_t g = 0; g < w.groups; g++) {
-      unpackTerms<F>(w.codes(panel) + g * w.groupWords(), w.groupSize, codes);
-      for (int64_t tile = 0; tile < tiles; tile++) {
-        const int64_t rows = std::min<int64_t>(kTileRows, x.count - tile * kTileRows);
-        const int height = heightFor(rows);
-        for (int64_t n = 0; n < kPanel; n += kTileColumns) {
-          tileOf<1>(height)(w.groupSize, x.data + tile * kTileRows * x.terms + g * termsPerGroup * height,
-                            codes + n * termsPerGroup, scales + g * kPanel + n, sums + tile * kTileRows * kPanel + n);
-        }
+  const int64_t scaleCount = w.groups * kPanel, codeCount = termsPerGroup * kPanel, sumCount = tiles * kTileRows * kPanel;
+  float* scales = static_cast<float*>(ThreadPool::scratch((scaleCount + codeCount + sumCount) * 4, kTaskSlot));
+  Term* codes = reinterpret_cast<Term*>(scales + scaleCount);
+  float* sums = scales + scaleCount + codeCount;
+  w.scales(panel, scales);
+  std::memset(sums, 0, static_cast<size_t>(sumCount) * 4);
+  for (int64_t g = 0; g < w.groups; g++) {
+    unpackTerms<F>(w.codes(panel) + g * w.groupWords(), w.groupSize, codes);
+    for (int64_t tile = 0; tile < tiles; tile++) {
+      const int height = heightFor(std::min<int64_t>(kTileRows, x.count - tile * kTileRows));
+      for (int64_t n = 0; n < kPanel; n += kTileColumns) {
+        tileOf<1>(height)(w.groupSize, x.data + tile * kTileRows * x.terms + g * termsPerGroup * height,
+                          codes + n * termsPerGroup, scales + g * kPanel + n, sums + tile * kTileRows * kPanel + n);
       }
     }
-    const int64_t n = panel * kPanel;
-    copyOut(sums, kPanel, x.count, std::min<int64_t>(kPanel, w.N - n), out + n, w.N);
-  });
+  }
+  const int64_t n = panel * kPanel;
+  copyOut(sums, kPanel, x.count, std::min<int64_t>(kPanel, w.N - n), product.out + n, w.N);
 }
 
 void packRows(const Tensor& x, const Rows& rows, bool inTiles, ThreadPool& pool) {
@@ -124,32 +140,53 @@ void packRows(const Tensor& x, const Rows& rows, bool inTiles, ThreadPool& pool)
 
 static void quantizedMatmul(const KernelArgs& args) {
   using namespace quantized;
-  require(args.nIn == 2 && args.nOut == 1, "quantized_matmul: expected two inputs and one output");
-  const Tensor &x = args.in[0], &out = args.out[0];
-  const Weight w = weightOf(args.in[1], args, "quantized_matmul");
-  const bool isFloat = x.dtype == DType::Float32 || x.dtype == DType::BFloat16 || x.dtype == DType::Float16;
-  require(isFloat && out.dtype == DType::Float32, "quantized_matmul: expected x of floats, to float32");
-  require(x.rank > 0 && out.rank == x.rank && x.last(0) == w.K && out.last(0) == w.N,
-          "quantized_matmul: expected x[..., K] and out[..., N]");
-  require(x.size() / std::max<int64_t>(w.K, 1) == out.size() / std::max<int64_t>(w.N, 1) || w.K == 0 || w.N == 0,
-          "quantized_matmul: expected as many rows in x as in out");
-  if (out.size() == 0) return;
-  if (w.K == 0) {
-    std::memset(out.data, 0, static_cast<size_t>(out.size()) * 4);
-    return;
+  require(args.nIn >= 2 && args.nOut == args.nIn - 1, "quantized_matmul: expected x, and as many weights as outputs");
+  const Tensor& x = args.in[0];
+  require(x.dtype == DType::Float32 || x.dtype == DType::BFloat16 || x.dtype == DType::Float16,
+          "quantized_matmul: expected x of floats");
+  require(x.rank > 0, "quantized_matmul: expected x[..., K]");
+  const int64_t K = x.last(0), count = x.size() / std::max<int64_t>(K, 1);
+  int64_t paddedK = 0;
+  Products products;
+  for (int i = 0; i < args.nOut; i++) {
+    const Tensor& out = args.out[i];
+    const Weight w = weightOf(args, args.in[i + 1], i, args.nOut, "quantized_matmul");
+    require(out.dtype == DType::Float32, "quantized_matmul: expected outputs of float32");
+    require(out.rank == x.rank && K == w.K && out.last(0) == w.N, "quantized_matmul: expected x[..., K] and out[..., N]");
+    require(count == out.size() / std::max<int64_t>(w.N, 1) || w.K == 0 || w.N == 0,
+            "quantized_matmul: expected as many rows in x as in out");
+    require(products.empty() || w.groupSize == products.front().w.groupSize,
+            "quantized_matmul: expected weights of groups of one size");
+    if (out.size() == 0) continue;
+    if (w.K == 0) {
+      std::memset(out.data, 0, static_cast<size_t>(out.size()) * 4);
+      continue;
+    }
+    products.push_back({w, out.as<float>(), products.empty() ? 0 : panelsOf(products)});
+    paddedK = w.paddedK();
   }
-  const int64_t count = x.size() / w.K, terms = w.paddedK() / kTermsPerWord;
+  if (products.empty()) return;
+  const int64_t terms = paddedK / kTermsPerWord;
   // Room for the last tile's unused rows.
   const int64_t padded = (count + kTileRows - 1) / kTileRows * kTileRows;
   const Rows rows{static_cast<Term*>(ThreadPool::scratch(padded * terms * 4, kCallerSlot)), count, terms};
 #if defined(__AVX512BF16__)
   if (count <= kRowsFromCodes) {
     packRows(x, rows, false, args.pool);
-    return withFormat(w.format, [&]<Format F>() { multiplyFew<F>(w, rows, out.as<float>(), args.pool); });
+    switch (count) {
+      case 1: return multiplyFew<1>(products, rows, args.pool);
+      case 2: return multiplyFew<2>(products, rows, args.pool);
+      case 3: return multiplyFew<3>(products, rows, args.pool);
+      default: return multiplyFew<4>(products, rows, args.pool);
+    }
   }
 #endif
   packRows(x, rows, true, args.pool);
-  withFormat(w.format, [&]<Format F>() { multiplyTiles<F>(w, rows, out.as<float>(), args.pool); });
+  args.pool.parallelFor(panelsOf(products), [&](int64_t task) {
+    forPanels(products, task, task + 1, [&](const Product& product, int64_t panel) {
+      withFormat(product.w.format, [&]<Format F>() { multiplyPanel<F>(product, panel, rows); });
+    });
+  });
 }
 
 // out[N, K] = code * scale, rounded to the output's element type.
@@ -157,7 +194,7 @@ static void dequantize(const KernelArgs& args) {
   using namespace quantized;
   require(args.nIn == 1 && args.nOut == 1, "dequantize: expected one input and one output");
   const Tensor& out = args.out[0];
-  const Weight w = weightOf(args.in[0], args, "dequantize");
+  const Weight w = weightOf(args, args.in[0], 0, 1, "dequantize");
   require(out.rank == 2 && out.shape[0] == w.N && out.shape[1] == w.K, "dequantize: expected an output [N, K]");
   require(out.dtype == DType::Float32 || out.dtype == DType::BFloat16, "dequantize: expected float32 or bfloat16");
   args.pool.parallelFor(w.panels(), [&](int64_t panel) {

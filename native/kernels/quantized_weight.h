@@ -78,10 +78,11 @@ struct Weight {
   }
 };
 
-inline Weight weightOf(const Tensor& packed, const KernelArgs& args, const char* kernel) {
-  require(args.nInts == 4 && packed.dtype == DType::Int32 && packed.rank == 1,
-          std::string(kernel) + ": expected packed int32 words and ints [format, groupSize, N, K]");
-  const int64_t *v = args.ints, size = packed.shape[0];
+// Weight number `index` of a call; ints are [format, groupSize, N, K] of each of its `count` weights.
+inline Weight weightOf(const KernelArgs& args, const Tensor& packed, int index, int count, const char* kernel) {
+  require(args.nInts == 4 * count && packed.dtype == DType::Int32 && packed.rank == 1,
+          std::string(kernel) + ": expected packed int32 words and ints [format, groupSize, N, K] of each");
+  const int64_t *v = args.ints + 4 * index, size = packed.shape[0];
   constexpr int64_t kMost = int64_t{1} << 28;  // so that their product is a number
   require(v[0] >= 0 && v[0] <= 2 && v[1] > 0 && v[1] % 32 == 0 && v[2] >= 0 && v[3] >= 0 && v[1] <= kMost &&
               v[2] <= kMost && v[3] <= kMost,

@@ -6,9 +6,10 @@ import type { DType } from "../../src/engine/ir/dtype.ts";
 import { NdArray } from "../../src/engine/ir/nd-array.ts";
 import { defineOp, registeredOps } from "../../src/engine/ir/op.ts";
 import type { Shape } from "../../src/engine/ir/shape.ts";
-import { type Tensor, withScope } from "../../src/engine/ir/tensor.ts";
+import { apply1, type Tensor, withScope } from "../../src/engine/ir/tensor.ts";
 import * as ops from "../../src/engine/ops/index.ts";
 import { erf } from "../../src/engine/ops/special.ts";
+import { concatOp } from "../../src/engine/ops/split.ts";
 import { toOracle } from "./contract-support.ts";
 
 const t = (shape: Shape, dtype: DType = "float32"): Tensor => ops.input({ shape, dtype });
@@ -66,6 +67,14 @@ test("shape and type errors name the op, what was expected, what came and the fi
     [
       () => ops.concat([t([2, 3]), t([2, 3], "int32")], { axis: 0 }),
       "concat: expected tensors like float32[2,3] except on axis 0, got int32[2,3]. Fix: make the other axes and the element types equal.",
+    ],
+    [
+      () => apply1(concatOp, [t([2, 3]), t([2, 3])], { axis: 2 ** 31 }),
+      "concat: expected an axis in [-2, 1], got 2147483648. Fix: name one of the tensor's 2 axes.",
+    ],
+    [
+      () => ops.dequantize(t([0], "int32"), { format: "int4", groupSize: 64, outSize: 4, inSize: -1 }),
+      "dequantize: expected a weight [out,in] of sizes from 0 up, got [4,-1]. Fix: pass the layout that quantizeWeight gave.",
     ],
     [
       () => ops.slice(t([4]), { starts: [3], limits: [9] }),

@@ -15,6 +15,7 @@ import {
   exp,
   type Graph,
   gelu,
+  HostRandom,
   input,
   jit,
   layerNorm,
@@ -23,6 +24,9 @@ import {
   mean,
   mul,
   NdArray,
+  packingOf,
+  quantizedMatmul,
+  quantizeWeight,
   relu,
   reshape,
   rope,
@@ -343,4 +347,35 @@ test("a program that cannot fit says so before it runs", () => {
     () => compileProgram(graphOf([huge], [exp(huge)])),
     /out of memory before start.*but only .* is available/,
   );
+});
+
+test("quantised products of one input are one call, with the bits that each has alone", async () => {
+  const layout = { format: "int4", groupSize: 32, outSize: 70, inSize: 64 } as const;
+  const { words } = packingOf(layout);
+  const weights = [input({ shape: [words], dtype: "int32" }), input({ shape: [words], dtype: "int32" })];
+  const x = float(5, 64);
+  const spec = compile(
+    [x, ...weights],
+    weights.map((weight) => quantizedMatmul(x, weight, layout)),
+  );
+  assert.deepEqual(
+    spec.instructions.map(({ kernel, inputs, outputs }) => [kernel, inputs.length, outputs.length]),
+    [["quantized_matmul", 3, 2]],
+  );
+  const random = new HostRandom(3);
+  const normal = (shape: Shape): NdArray =>
+    NdArray.float32(
+      shape,
+      Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => random.normal()),
+    );
+  const [a, b] = [0, 1].map(() => quantizeWeight(normal([70, 64]), { format: "int4", groupSize: 32 }).words);
+  for (const rows of [1, 3, 5, 40]) {
+    const given = normal([rows, 64]);
+    const product = jit((x: Tensor, ...weights: Tensor[]) =>
+      weights.map((weight) => quantizedMatmul(x, weight, layout)),
+    );
+    const together = await product(given, a as NdArray, b as NdArray);
+    assert.deepEqual(together[0]?.data, (await product(given, a as NdArray))[0]?.data);
+    assert.deepEqual(together[1]?.data, (await product(given, b as NdArray))[0]?.data);
+  }
 });

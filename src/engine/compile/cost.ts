@@ -54,7 +54,8 @@ function shapesOf({ kernel, inputs, outputs, ints }: Step): string {
   const [a, b] = inputs;
   if (kernel === "quantized_matmul" && a !== undefined) {
     const K = a.shape.at(-1) ?? 1;
-    return `${sizeOf(a.shape.slice(0, -1))}x${K} · ${K}x${outputs[0]?.shape.at(-1)} ${["nf4", "int4", "int8"][ints[0] ?? 0]}`;
+    const widths = outputs.map(({ shape }) => shape.at(-1));
+    return `${sizeOf(a.shape.slice(0, -1))}x${K} · ${K}x${widths.join("+")} ${["nf4", "int4", "int8"][ints[0] ?? 0]}`;
   }
   if (isProduct(kernel) && a !== undefined && b !== undefined) {
     const batch = a.shape.slice(0, -2);

@@ -25,6 +25,10 @@ function layoutOf(attrs: Attrs): QuantizedLayout {
 
 function checkWords(words: TensorType, layout: QuantizedLayout, op: string): void {
   expectDType(words, "int32", op, "packed words");
+  const sizes = [layout.outSize, layout.inSize];
+  if (!sizes.every((n) => Number.isSafeInteger(n) && n >= 0)) {
+    fail(op, "a weight [out,in] of sizes from 0 up", formatShape(sizes), "pass the layout that quantizeWeight gave");
+  }
   const expected = packingOf(layout).words;
   if (words.shape.length === 1 && words.shape[0] === expected) return;
   const { format, outSize, inSize } = layout;

@@ -84,7 +84,8 @@ export const concatOp = defineOp({
   name: "concat",
   infer: (inputs, attrs) => {
     const first = at(inputs, 0, "concat");
-    const axis = attrs["axis"] as number;
+    const axis = normalizeAxis(attrs["axis"] as number, first.shape.length, "concat");
+    if (axis !== attrs["axis"]) fail("concat", "an axis counted from the first", `${attrs["axis"]}`, `use ${axis}`);
     for (const type of inputs) {
       const fits =
         type.shape.length === first.shape.length && type.shape.every((n, i) => i === axis || n === first.shape[i]);
