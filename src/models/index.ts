@@ -49,6 +49,7 @@ export {
   saveGguf,
   writeGguf,
 } from "./gguf.ts";
+export { type GptNeoConfig, gptNeo } from "./gpt_neo.ts";
 export { type Gpt2Config, gpt2 } from "./gpt2.ts";
 export {
   formatHead,
@@ -68,6 +69,7 @@ export { type LlamaConfig, llama } from "./llama.ts";
 export { checkVocabulary, loadModel } from "./load.ts";
 export { type MistralConfig, mistral } from "./mistral.ts";
 export { castParams, countParameters, initModel, type Model, modelDType, paramsTree } from "./model.ts";
+export { type PalmConfig, palm } from "./palm.ts";
 export { editFamily, type ModelQuantization, quantizeModel, quantizeTree } from "./quantize.ts";
 export { type Qwen2Config, qwen2 } from "./qwen2.ts";
 export { type Qwen3Config, qwen3 } from "./qwen3.ts";

@@ -32,10 +32,13 @@ import transformers
 from safetensors import __version__ as safetensors_version
 from safetensors.torch import save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
+from transformers import GPTNeoConfig, GPTNeoForCausalLM
 from transformers import Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 import seq2seq_goldens
+
+from palm_reference import PalmForCausalLM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VOCAB, B, T = 61, 3, 13
@@ -83,6 +86,14 @@ SIBLINGS = {
         query_pre_attn_scalar=5, final_logit_softcapping=3.0, tie_word_embeddings=False, rms_norm_eps=1e-3, rope_parameters=dict(
             full_attention=dict(rope_type="linear", rope_theta=1000.0, factor=2.0),
             sliding_attention=dict(rope_type="default", rope_theta=50.0))))),
+    "palm": (PalmForCausalLM, dict(
+        architectures=["PalmForCausalLM"], model_type="palm", vocab_size=VOCAB, hidden_size=24, intermediate_size=36,
+        num_hidden_layers=2, num_attention_heads=3, head_dim=10, max_position_embeddings=40, layer_norm_eps=1e-3,
+        rope_theta=500.0, bos_token_id=0, eos_token_id=1)),
+    "gpt_neo": (GPTNeoForCausalLM, GPTNeoConfig(
+        vocab_size=VOCAB, max_position_embeddings=40, hidden_size=24, num_layers=3, num_heads=3, intermediate_size=40,
+        attention_types=[[["local", "global"], 1], [["local"], 1]], window_size=4, activation_function="gelu",
+        layer_norm_epsilon=1e-3, tie_word_embeddings=False, bos_token_id=0, eos_token_id=1)),
 }
 
 

@@ -387,8 +387,10 @@ for (const family of modelFamilies()) {
           const batch = { tokens: randomTokens(2, 6, 1), targets: randomTokens(2, 6, 2), ...source };
           const losses = await adamwLosses(model, batch, { ...settings, steps: 12, backend: backend as Backend });
           const [start, end] = [losses[0] as number, losses.at(-1) as number];
-          assert.ok(Math.abs(start - Math.log(V)) < 0.3, `starts at ${start}, chance is ${Math.log(V)}`);
-          assert.ok(end < 0.7 * start, `from ${start} to ${end}`);
+          // Not much worse than chance: logits of unit variance, as PaLM's are by its paper, cost half a nat and more.
+          const chance = Math.log(V);
+          assert.ok(start > chance - 0.3 && start < 1.3 * chance, `starts at ${start}, chance is ${chance}`);
+          assert.ok(end < 0.7 * Math.min(start, chance), `from ${start} to ${end}`);
         });
       }
     });

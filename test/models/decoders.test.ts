@@ -1,7 +1,7 @@
 /** What the siblings of Llama read of their config.json, and what they refuse. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { gemma2, gemma3Text, mistral, qwen2, qwen3 } from "../../src/models/index.ts";
+import { gemma2, gemma3Text, gptNeo, mistral, palm, qwen2, qwen3 } from "../../src/models/index.ts";
 import { parseRope, ropeFrequencies, ropeScoreFactor } from "../../src/models/layers/index.ts";
 
 function rejects(parse: () => unknown, message: RegExp): void {
@@ -135,5 +135,46 @@ suite("gemma", () => {
     const parse = (edit: object) => () => gemma3Text.parseConfig({ model_type: "gemma3_text", ...edit });
     rejects(parse({ attn_logit_softcapping: 50 }), /attn_logit_softcapping: .*, got 50/);
     rejects(parse({ rope_parameters: { rope_theta: 5 } }), /rope_parameters: .*rope_theta/);
+  });
+});
+
+suite("gpt_neo", () => {
+  test("kinds of layers", () => {
+    const c = gptNeo.parseConfig({ model_type: "gpt_neo" });
+    assert.equal(c.attentionLayers.length, 24);
+    assert.deepEqual(c.attentionLayers.slice(0, 3), ["global", "local", "global"]);
+    assert.deepEqual(gptNeo.createConfig({ ...dials, numLayers: 3 }).attentionLayers, ["global", "local", "global"]);
+    assert.equal(gptNeo.createConfig({ ...dials, numLayers: 1 }).attentionLayers.length, 1);
+  });
+
+  test("what does not fit", () => {
+    const parse = (edit: object) => () => gptNeo.parseConfig({ model_type: "gpt_neo", num_layers: 2, ...edit });
+    rejects(parse({}), /attention_types has 24 layers, num_layers is 2/);
+    rejects(parse({ attention_types: [[["global", "lokal"], 1]] }), /attention_types.*, got "lokal"/);
+    const types = { attention_types: [[["global"], 2]] };
+    rejects(parse({ ...types, attention_layers: ["global", "local"] }), /attention_layers is not what attention_types/);
+    rejects(parse({ ...types, activation_function: "gelu3" }), /activation_function: .*, got "gelu3"/);
+    rejects(() => gptNeo.createConfig({ ...dials, numKvHeads: 2 }), /gpt_neo has no grouped-query attention/);
+  });
+});
+
+suite("palm", () => {
+  test("one key-value head, one table", () => {
+    const c = palm.createConfig(dials);
+    assert.deepEqual([c.numKvHeads, c.headDim, c.intermediateSize, c.tieWordEmbeddings], [1, 8, 128, true]);
+    assert.deepEqual(palm.parameters(c)["model.layers.0.self_attn.k_proj.weight"]?.shape, [8, 32]);
+    rejects(() => palm.createConfig({ ...dials, numKvHeads: 2 }), /palm has one key-value head/);
+    rejects(() => palm.createConfig({ ...dials, tieWordEmbeddings: false }), /one table for input and output/);
+    rejects(() => palm.parseConfig({ model_type: "palm", use_bias: true }), /unknown key "use_bias"/);
+  });
+
+  test("the paper's initial weights, and its 8 billion parameters", () => {
+    const specs = palm.parameters(palm.parseConfig({ model_type: "palm" }));
+    const std = (name: string) => (specs[name] as { init: { std: number } }).init.std;
+    assert.equal(std("model.embed_tokens.weight"), 1);
+    assert.equal(std("model.layers.0.self_attn.q_proj.weight"), 1 / 64);
+    assert.equal(std("model.layers.0.mlp.down_proj.weight"), 1 / 128);
+    const size = Object.values(specs).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    assert.equal(Math.round(size / 1e7), 863);
   });
 });

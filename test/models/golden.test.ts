@@ -8,7 +8,10 @@ import { type Backend, jit, NdArray, type Tensor, unflatten, valueAndGrad } from
 import { type Model, paramsTree } from "../../src/models/index.ts";
 import { adamwLosses, backends, decodeGreedily, loadGolden, logitsOf, meanLoss, relativeError } from "./support.ts";
 
-const cases = ["gpt2", "gpt2-variant", "llama", "llama-gqa", "llama3", "bert", "bert-variant", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"];
+const cases = [
+  "gpt2", "gpt2-variant", "llama", "llama-gqa", "llama3", "bert", "bert-variant",
+  "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "palm", "gpt_neo",
+];
 
 interface Golden {
   readonly model: Model;

@@ -12,6 +12,7 @@ import {
   gemma2,
   gemma3Text,
   gpt2,
+  gptNeo,
   type HeadKind,
   headConfig,
   headOf,
@@ -100,6 +101,7 @@ const cases: Record<string, readonly [unknown, ModelConfig, number?]> = {
     }),
   ],
   qwen3: [qwen3, qwen3.createConfig({ ...dials, numKvHeads: 2, tieWordEmbeddings: true })],
+  gpt_neo: [gptNeo, gptNeo.createConfig({ ...dials, numLayers: 3, intermediateSize: 80 })],
   gemma2: [gemma2, gemma2.createConfig({ ...dials, numKvHeads: 2, contextLength: 18 })],
   gemma3: [gemma3Text, gemma3Text.createConfig({ ...dials, numLayers: 7, tieWordEmbeddings: false })],
   "gemma3-scaled": [
