@@ -17,6 +17,7 @@ export type { Encoded, TruncateOptions, WindowOptions } from "./encoding.ts";
 export { type HeldOutOptions, heldOutBatches } from "./held-out-batches.ts";
 export type { Manifest, Split } from "./manifest.ts";
 export { type PackingReport, packingReport } from "./packing.ts";
+export { randomFor } from "./row-stream.ts";
 export { defineSource, type Source, type SourceItem, type SourceOptions } from "./source.ts";
 export type { StreamDecoder } from "./stream-decoder.ts";
 export { type TokenDocument, TokenDocuments, tokenDocuments } from "./token-documents.ts";

@@ -1,6 +1,6 @@
 import { PlinthError } from "../base/index.ts";
 import { concat, gather, jit, NdArray, pad, type Tensor, unflatten } from "../engine/index.ts";
-import { expectDecoder, type Model } from "../models/index.ts";
+import { expectGenerator, type Model } from "../models/index.ts";
 import { bucketLength, prefillChunks } from "./buckets.ts";
 import { jitOptions, perModel, type RunOptions } from "./per-model.ts";
 
@@ -14,6 +14,8 @@ export interface DecoderState {
   readonly rows: number;
   /** Positions the cache has room for. */
   readonly length: number;
+  /** Of an encoder-decoder: what was read, and where it is text. */
+  readonly source?: { readonly memory: Arrays; readonly segments: NdArray } | undefined;
 }
 
 export interface StepResult {
@@ -33,7 +35,7 @@ export class Decoder {
   readonly #programs: ReturnType<typeof createPrograms>;
 
   constructor(model: Model, run: RunOptions = {}) {
-    expectDecoder(model.family, "generate");
+    expectGenerator(model.family);
     this.#model = model;
     this.context = model.config.contextLength;
     this.#programs = createPrograms(model, run);
@@ -46,7 +48,8 @@ export class Decoder {
 
   /**
    * Reads the prompts. `room` is how many tokens each is expected to grow by: the cache starts that long and grows when
-   * that was too little. Equal prompts are read once. Throws PlinthError when one is empty or longer than the context.
+   * that was too little. Equal prompts are read once. An encoder-decoder reads them as its sources and begins a text of its
+   * own. Throws PlinthError when one is empty or longer than the context.
    */
   async prefill(prompts: readonly Int32Array[], room: number): Promise<StepResult> {
     let longest = 0;
@@ -60,7 +63,9 @@ export class Decoder {
       }
       longest = Math.max(longest, prompt.length);
     }
-    const length = bucketLength(Math.min(longest + room, this.context), this.context);
+    const isSource = this.#model.family.kind === "encoder-decoder";
+    const length = bucketLength(Math.min((isSource ? 1 : longest) + room, this.context), this.context);
+    const sourceLength = bucketLength(longest, this.context);
     const distinct = new Map<string, number>();
     const rowOf: number[] = [];
     const read: StepResult[] = [];
@@ -70,16 +75,39 @@ export class Decoder {
       if (row === undefined) {
         row = distinct.size;
         distinct.set(key, row);
-        read.push(await this.#readPrompt(prompt, length));
+        read.push(
+          isSource ? await this.#readSource(prompt, sourceLength, length) : await this.#readPrompt(prompt, length),
+        );
       }
       rowOf.push(row);
     }
-    const caches = read.map((result) => result.state.cache);
-    let cache = caches.length === 1 ? (caches[0] as Arrays) : await this.#programs.join(caches);
-    if (caches.length < prompts.length)
-      cache = await this.#programs.select(cache, NdArray.int32([rowOf.length], rowOf));
+    const state = await this.#join(read.map((result) => result.state));
     const logits = rowOf.map((row) => (read[row] as StepResult).logits[0] as Float32Array);
-    return { state: { cache, rows: prompts.length, length }, logits };
+    return { state: read.length < prompts.length ? await this.select(state, rowOf) : state, logits };
+  }
+
+  /** One state of the rows of several, which have room for as much. */
+  async #join(states: readonly DecoderState[]): Promise<DecoderState> {
+    const [first] = states as [DecoderState, ...DecoderState[]];
+    if (states.length === 1) return first;
+    const cache = await this.#programs.join(states.map((state) => state.cache));
+    const rows = states.reduce((sum, state) => sum + state.rows, 0);
+    if (first.source === undefined) return { ...first, cache, rows };
+    const source = await this.#programs.join(states.map(({ source }) => flatSource(source as Source)));
+    return { ...first, cache, rows, source: sourceOf(source) };
+  }
+
+  async #readSource(prompt: Int32Array, sourceLength: number, length: number): Promise<StepResult> {
+    const tokens = new Int32Array(sourceLength);
+    tokens.set(prompt);
+    const segments = NdArray.int32([1, sourceLength], new Int32Array(sourceLength).fill(1, 0, prompt.length));
+    const memory = await this.#programs.read(
+      Object.fromEntries(this.#model.params),
+      NdArray.int32([1, sourceLength], tokens),
+      segments,
+    );
+    const start = Int32Array.of(this.#model.config.decoderStartTokenId ?? 0);
+    return await this.step({ ...this.#emptyState(length), source: { memory, segments } }, start, new Int32Array(1));
   }
 
   async #readPrompt(prompt: Int32Array, length: number): Promise<StepResult> {
@@ -110,8 +138,11 @@ export class Decoder {
 
   /** The state with these rows only, in this order; rows may repeat. */
   async select(state: DecoderState, rows: readonly number[]): Promise<DecoderState> {
-    const cache = await this.#programs.select(state.cache, NdArray.int32([rows.length], rows));
-    return { cache, rows: rows.length, length: state.length };
+    const chosen = NdArray.int32([rows.length], rows);
+    const cache = await this.#programs.select(state.cache, chosen);
+    if (state.source === undefined) return { ...state, cache, rows: rows.length };
+    const source = sourceOf(await this.#programs.select(flatSource(state.source), chosen));
+    return { ...state, cache, rows: rows.length, source };
   }
 
   async #grow(state: DecoderState, needed: number): Promise<DecoderState> {
@@ -130,7 +161,11 @@ export class Decoder {
     state: DecoderState,
     inputs: { tokens: NdArray; start: NdArray; lastIndex: NdArray },
   ): Promise<StepResult> {
-    const out = await this.#programs.forward(Object.fromEntries(this.#model.params), state.cache, inputs);
+    const source = state.source && { memory: state.source.memory, sourceSegments: state.source.segments };
+    const out = await this.#programs.forward(Object.fromEntries(this.#model.params), state.cache, {
+      ...inputs,
+      ...source,
+    });
     const values = (await out.logits.read()) as Float32Array;
     const width = values.length / state.rows;
     const logits = Array.from({ length: state.rows }, (_, i) => values.subarray(i * width, (i + 1) * width));
@@ -140,7 +175,10 @@ export class Decoder {
 
 function createPrograms(model: Model, run: RunOptions) {
   const options = jitOptions(run);
-  type Inputs = { readonly tokens: Tensor; readonly start: Tensor; readonly lastIndex: Tensor };
+  type Inputs = Readonly<Record<"tokens" | "start" | "lastIndex", Tensor>> & {
+    readonly memory?: Tensors;
+    readonly sourceSegments?: Tensor;
+  };
   const forward = (params: Tensors, cache: Tensors, inputs: Inputs) => {
     const out = model.family.forward(unflatten(Object.entries(params)), { ...inputs, cache }, model.config);
     if (out.cache === undefined) throw new Error(`${model.family.modelType}: forward gave back no cache.`);
@@ -148,6 +186,15 @@ function createPrograms(model: Model, run: RunOptions) {
   };
   return {
     forward: jit(forward, { donate: [1], ...options, name: "generate" }),
+    read: jit(
+      (params: Tensors, source: Tensor, sourceSegments: Tensor) => {
+        const inputs = { tokens: source, source, sourceSegments };
+        const memory = model.family.readSource?.(unflatten(Object.entries(params)), inputs, model.config);
+        if (memory === undefined) throw new Error(`${model.family.modelType}: an encoder-decoder without readSource.`);
+        return memory;
+      },
+      { ...options, name: "read" },
+    ),
     join: jit((caches: readonly Tensors[]) => {
       const parts = (name: string) => caches.map((cache) => cache[name] as Tensor);
       return mapRecord(caches[0] as Tensors, (_, name) => concat(parts(name), { axis: 0 }));
@@ -158,6 +205,17 @@ function createPrograms(model: Model, run: RunOptions) {
       options,
     ),
   };
+}
+
+type Source = NonNullable<DecoderState["source"]>;
+
+/** A source as one record of arrays, which are joined and chosen from like a cache; segments have no name of a layer's. */
+function flatSource({ memory, segments }: Source): Arrays {
+  return { ...memory, segments };
+}
+
+function sourceOf({ segments, ...memory }: Arrays): Source {
+  return { memory, segments: segments as NdArray };
 }
 
 function mapRecord<T, U>(record: Readonly<Record<string, T>>, fn: (value: T, name: string) => U): Record<string, U> {

@@ -72,7 +72,10 @@ export function modelBosId(model: Model): number | undefined {
 async function encode(model: Model, text: string, { addSpecialTokens = true }: GenerateOptions): Promise<Int32Array> {
   const { tokenizer } = model;
   if (tokenizer === undefined) throw noTokenizer("a text prompt needs one");
-  return addSpecialTokens ? ((await encodePrompts(tokenizer, [text]))[0] as Int32Array) : await tokenizer.encode(text);
+  if (!addSpecialTokens) return await tokenizer.encode(text);
+  // A source ends where its text does.
+  if (model.family.kind === "encoder-decoder") return await tokenizer.encode(text, { addSpecialTokens });
+  return (await encodePrompts(tokenizer, [text]))[0] as Int32Array;
 }
 
 /**

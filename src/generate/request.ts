@@ -22,6 +22,8 @@ export class Request {
   readonly #stream: StreamDecoder | undefined;
   readonly #stops: StopMatcher;
   readonly #seen: Set<number>;
+  /** Position of the first token to be chosen. */
+  readonly #first: number;
   readonly #tokens: number[] = [];
   readonly #logprobs: number[] = [];
   readonly #topLogprobs: (readonly TokenLogprob[])[] = [];
@@ -34,20 +36,23 @@ export class Request {
     this.prompt = prompt;
     this.#model = model;
     this.#options = options;
+    // What an encoder-decoder was given is not part of what it writes.
+    const before = model.family.kind === "encoder-decoder" ? new Int32Array() : ids;
+    this.#first = Math.max(1, before.length);
     // the last token needs no place in the context: nothing is computed from it
-    this.maxTokens = Math.min(options.maxTokens ?? defaultMaxTokens, model.config.contextLength - ids.length + 1);
+    this.maxTokens = Math.min(options.maxTokens ?? defaultMaxTokens, model.config.contextLength - this.#first + 1);
     if (this.maxTokens === 0) this.finishReason = "length";
     this.#seed = options.seed ?? randomInt(2 ** 31);
     this.#random = new HostRandom(this.#seed);
     this.#eosIds = new Set(options.eosIds ?? modelEosIds(model));
-    this.#stream = model.tokenizer?.streamDecoder({ prefix: ids.filter((id) => hasText(model, id)) });
+    this.#stream = model.tokenizer?.streamDecoder({ prefix: before.filter((id) => hasText(model, id)) });
     this.#stops = new StopMatcher(options.stop ?? []);
-    this.#seen = new Set(ids);
+    this.#seen = new Set(before);
   }
 
   /** Position of the token sampled last. */
   get position(): number {
-    return this.prompt.ids.length + this.#tokens.length - 1;
+    return this.#first + this.#tokens.length - 1;
   }
 
   get lastToken(): number {

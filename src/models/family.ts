@@ -199,3 +199,8 @@ export function expectDecoder(family: ModelFamily, what: string): void {
       : "an encoder-decoder, which answers a text rather than continues it";
   throw new PlinthError(`${what}: ${family.modelType} is ${does}`, "use a decoder (gpt2, llama)");
 }
+
+/** Throws PlinthError where a model cannot write a text. */
+export function expectGenerator(family: ModelFamily): void {
+  if (family.kind !== "encoder-decoder") expectDecoder(family, "generate");
+}

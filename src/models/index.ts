@@ -14,6 +14,7 @@ export {
   type CheckpointNaming,
   defineModel,
   expectDecoder,
+  expectGenerator,
   type ForwardContext,
   type ForwardInputs,
   type ForwardOutputs,

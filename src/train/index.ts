@@ -12,6 +12,14 @@ export { sequenceClassification, tokenClassification } from "./objectives/classi
 export { contrastive } from "./objectives/contrastive.ts";
 export { classLoss, type LabelledArrays, type LossSum, type ObjectiveOptions } from "./objectives/head-loss.ts";
 export {
+  definePretraining,
+  type PreparedObjective,
+  type PretrainingObjective,
+  type PretrainingOptions,
+  pretrainingObjective,
+  pretrainingObjectives,
+} from "./objectives/index.ts";
+export {
   drawMasks,
   type MaskedLmOptions,
   type Masks,
@@ -23,6 +31,13 @@ export {
 } from "./objectives/masked-lm.ts";
 export { addNextSentence, nextSentence } from "./objectives/next-sentence.ts";
 export { questionAnswering } from "./objectives/question-answering.ts";
+export {
+  type CorruptedText,
+  corruptSpans,
+  type SpanCorruptionOptions,
+  spanCorruptionBatch,
+  spanCorruptionOf,
+} from "./objectives/span-corruption.ts";
 export {
   createOptimizer,
   defineOptimizer,
@@ -37,8 +52,6 @@ export {
   isHidden,
   type LanguageModelOptions,
   modelFiles,
-  type ObjectiveName,
-  objectiveNames,
   pretrain,
   type TrainedModel,
   withParameters,

@@ -1,36 +1,22 @@
-import { PlinthError } from "../base/index.ts";
 import type { Batch, BatchSource } from "../data/index.ts";
 import { decodeFloat32, NdArray } from "../engine/index.ts";
-import { expectDecoder, loadModel, type Model, type ParameterSpec, saveModel } from "../models/index.ts";
-import { causalLm, causalLmData, causalLmHeldOut } from "./objectives/causal-lm.ts";
-import { maskedLm, maskedLmData, maskedLmHeldOut, maskingOf } from "./objectives/masked-lm.ts";
+import { loadModel, type Model, type ParameterSpec, saveModel } from "../models/index.ts";
+import { type PretrainingOptions, pretrainingObjective } from "./objectives/index.ts";
 import { train } from "./train.ts";
-import type {
-  LossFunction,
-  ModelFiles,
-  Parameters,
-  TrainBatch,
-  TrainData,
-  TrainOptions,
-  TrainResult,
-} from "./types.ts";
-
-/** What a language model can learn from text. "mlm" is for encoders, "clm" for decoders. */
-export const objectiveNames = ["clm", "mlm"] as const;
-export type ObjectiveName = (typeof objectiveNames)[number];
+import type { ModelFiles, Parameters, TrainOptions, TrainResult } from "./types.ts";
 
 /** {@link TrainOptions} for a language model on token batches. */
 export interface LanguageModelOptions
-  extends Omit<TrainOptions, "trainable" | "frozen" | "loss" | "data" | "heldOut" | "files" | "decay" | "hidden"> {
+  extends Omit<TrainOptions, "trainable" | "frozen" | "loss" | "data" | "heldOut" | "files" | "decay" | "hidden">,
+    Omit<PretrainingOptions, "seed"> {
   readonly data: BatchSource;
   /** The same batches every time it is iterated. */
   readonly heldOut?: AsyncIterable<Batch> | undefined;
-  /** Activation checkpointing: less memory for about a third more work, the same bits. */
-  readonly remat?: boolean | undefined;
-  /** Default: next-token prediction ("clm") for decoders, masked language modelling ("mlm") for encoders. */
-  readonly objective?: ObjectiveName | undefined;
-  /** Of "mlm": hide whole words. */
-  readonly wholeWords?: boolean | undefined;
+  /**
+   * Default: next-token prediction ("clm") for decoders, masked language modelling ("mlm") for encoders, span corruption
+   * ("span") for encoder-decoders.
+   */
+  readonly objective?: string | undefined;
 }
 
 /** What came of training, and the model itself. */
@@ -38,36 +24,13 @@ export interface TrainedModel extends Omit<TrainResult, "parameters"> {
   readonly model: Model;
 }
 
-interface Objective {
-  readonly loss: LossFunction;
-  readonly data: (source: BatchSource) => TrainData;
-  readonly heldOut: (batches: AsyncIterable<Batch>) => () => AsyncIterable<TrainBatch>;
-}
-
-function objectiveOf(model: Model, { objective, wholeWords, remat }: Partial<LanguageModelOptions>): Objective {
-  const { family, config, tokenizer } = model;
-  const name = objective ?? (family.kind === "encoder" ? "mlm" : "clm");
-  if (name === "clm") {
-    expectDecoder(family, "objective clm");
-    return { loss: causalLm(family, config, { remat }), data: causalLmData, heldOut: causalLmHeldOut };
-  }
-  if (tokenizer === undefined) {
-    throw new PlinthError(
-      "objective mlm: the model has no tokenizer",
-      "put its tokenizer.json into the model's folder",
-    );
-  }
-  const masking = maskingOf(tokenizer, { wholeWords: wholeWords ?? false });
-  return { loss: maskedLm(family, config, { ...masking, remat }), data: maskedLmData, heldOut: maskedLmHeldOut };
-}
-
 /**
- * Trains all weights of a language model on its objective (next-token prediction, or masked tokens), in float32. A model
+ * Trains all weights of a language model on an objective (`objectives/`), in float32. A model
  * from `initModel` is pretrained, a loaded one trained on. The model given is left as it is; `out` becomes a model folder. Throws as `train` does.
  */
 export async function pretrain(model: Model, options: LanguageModelOptions): Promise<TrainedModel> {
   const { data, heldOut, remat, objective: name, wholeWords, ...rest } = options;
-  const objective = objectiveOf(model, { objective: name, wholeWords, remat });
+  const objective = pretrainingObjective(name, model.family).prepare(model, { remat, wholeWords, seed: rest.seed });
   const specs = model.family.parameters(model.config);
   const { parameters, ...result } = await train({
     ...rest,

@@ -11,7 +11,7 @@ import {
   trainCharTokenizer,
 } from "../../data/index.ts";
 import { initModel, type Model, modelFamilies, modelFamily } from "../../models/index.ts";
-import { type ObjectiveName, objectiveNames, pretrain } from "../../train/index.ts";
+import { pretrain, pretrainingObjectives } from "../../train/index.ts";
 import type { Command, CommandArgs, CommandIo, OptionSpec } from "../command.ts";
 import { openModel } from "../open-model.ts";
 import { withRecipe } from "../recipe.ts";
@@ -49,8 +49,10 @@ const options: Readonly<Record<string, OptionSpec>> = {
   },
   objective: {
     type: "string",
-    choices: objectiveNames,
-    summary: "clm: predict the next token (decoders); mlm: predict masked tokens (encoders); default as the model is",
+    choices: pretrainingObjectives().map(({ name }) => name),
+    summary: `${pretrainingObjectives()
+      .map(({ name, summary }) => `${name}: ${summary}`)
+      .join("; ")}; default as the model is`,
   },
   "whole-words": { type: "boolean", summary: "objective mlm: mask whole words" },
   ...trainingOptions,
@@ -96,7 +98,7 @@ export const command: Command = {
     const data = packedBatches(documents.train, { batchSize, context, seed, mode });
     const cut = data.reports.reduce((sum, report) => sum + report.splitDocuments, 0);
     if (cut > 0) io.note(`${cut} documents are longer than the context of ${context} tokens and are read in pieces`);
-    const objective = args.string("objective") as ObjectiveName | undefined;
+    const objective = args.string("objective");
     const wholeWords = args.boolean("whole-words");
     const result = await pretrain(model, {
       ...training,
@@ -121,7 +123,7 @@ export const command: Command = {
 };
 
 /** Only what was asked for, so that runs from before these flags still resume. */
-function objectiveConfig(objective: ObjectiveName | undefined, wholeWords: boolean): Record<string, JsonValue> {
+function objectiveConfig(objective: string | undefined, wholeWords: boolean): Record<string, JsonValue> {
   return { ...(objective === undefined ? {} : { objective }), ...(wholeWords ? { wholeWords } : {}) };
 }
 

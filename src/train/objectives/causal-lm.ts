@@ -1,7 +1,8 @@
 import { type Batch, type BatchSource, ignoreIndex } from "../../data/index.ts";
 import { cast, notEqual, reshape, sum, type Tensor, type Tree, unflatten } from "../../engine/index.ts";
-import { type ModelConfig, type ModelFamily, tokenLosses } from "../../models/index.ts";
+import { expectDecoder, type ModelConfig, type ModelFamily, tokenLosses } from "../../models/index.ts";
 import type { LossFunction, TrainBatch, TrainData } from "../types.ts";
+import { definePretraining } from "./pretraining.ts";
 
 /** Builds the model's parameter tree from what trains and what does not; adapters bring their own. */
 export type Assemble = (
@@ -23,7 +24,8 @@ export interface CausalLmOptions {
 /**
  * Next-token prediction for any decoder: the summed cross-entropy of logits[B,T,V] against targets[B,T] in nats
  * (float32 sums), over the targets that are not ignored. Reads `tokens`, `targets` and, where the batch has them,
- * `positions` and `segments` (documents packed side by side do not see each other).
+ * `positions` and `segments` (documents packed side by side do not see each other); for an encoder-decoder `source` and
+ * `sourceSegments` too.
  */
 export function causalLm<C extends ModelConfig>(
   family: ModelFamily<C>,
@@ -31,12 +33,11 @@ export function causalLm<C extends ModelConfig>(
   { assemble = assemblePlain, remat }: CausalLmOptions = {},
 ): LossFunction {
   return (trainable, frozen, batch, key) => {
-    const { tokens, targets, positions, segments } = batch as Record<"tokens" | "targets", Tensor> &
-      Partial<Record<"positions" | "segments", Tensor>>;
+    const { targets, ...inputs } = batch as Record<"tokens" | "targets", Tensor> &
+      Partial<Record<"positions" | "segments" | "source" | "sourceSegments", Tensor>>;
     const params = assemble(trainable, frozen, key);
     const context = { dropoutKey: key, remat };
     const flat = reshape(targets, [-1]);
-    const inputs = { tokens, positions, segments };
     const losses = tokenLosses({ family, config, params, context, ignoreIndex }, inputs, flat);
     return { lossSum: sum(losses), tokenCount: sum(cast(notEqual(flat, ignoreIndex), "float32")) };
   };
@@ -64,3 +65,13 @@ export function causalLmHeldOut(batches: AsyncIterable<Batch>) {
     for await (const batch of batches) yield causalLmBatch(batch);
   };
 }
+
+definePretraining({
+  name: "clm",
+  summary: "predict the next token (decoders)",
+  defaultOf: "decoder",
+  prepare({ family, config }, { remat }) {
+    expectDecoder(family, "objective clm");
+    return { loss: causalLm(family, config, { remat }), data: causalLmData, heldOut: causalLmHeldOut };
+  },
+});

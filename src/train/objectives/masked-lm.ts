@@ -32,6 +32,7 @@ import type { LossFunction, TrainBatch, TrainData } from "../types.ts";
 import { type Assemble, assemblePlain, causalLmBatch } from "./causal-lm.ts";
 import { classLoss } from "./head-loss.ts";
 import { addNextSentence } from "./next-sentence.ts";
+import { definePretraining, requiredTokenizer } from "./pretraining.ts";
 
 export interface MaskedLmOptions {
   /** What a hidden token is replaced by. */
@@ -193,3 +194,14 @@ export function maskedLmHeldOut(batches: AsyncIterable<Batch>, rate = defaultRat
     for await (const batch of batches) yield maskedLmBatch(batch, rate);
   };
 }
+
+definePretraining({
+  name: "mlm",
+  summary: "predict masked tokens (encoders)",
+  defaultOf: "encoder",
+  prepare(model, { remat, wholeWords = false }) {
+    const masking = maskingOf(requiredTokenizer(model, "mlm"), { wholeWords });
+    const loss = maskedLm(model.family, model.config, { ...masking, remat });
+    return { loss, data: maskedLmData, heldOut: maskedLmHeldOut };
+  },
+});
