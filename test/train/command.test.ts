@@ -4,6 +4,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { modelFamilies } from "../../src/models/index.ts";
 
 const isSource = import.meta.filename.endsWith(".ts");
 const main = join(import.meta.dirname, "..", "..", "src", "cli", `main.${isSource ? "ts" : "js"}`);
@@ -157,7 +158,8 @@ test("a recipe has the flags' names; the command line wins; an unknown key names
   };
   await refuse("step: 3", 'unknown key "step". Fix: did you mean "steps"?');
   await refuse("steps: many", 'steps: expected a whole number, got "many". Fix: correct the recipe.');
-  await refuse("arch: gpt3", 'arch: expected one of bert, gpt2, llama, got "gpt3". Fix: correct the recipe.');
+  const known = modelFamilies().map(({ modelType }) => modelType);
+  await refuse("arch: gpt3", `arch: expected one of ${known.join(", ")}, got "gpt3". Fix: correct the recipe.`);
   await refuse("- a", "not valid YAML");
 });
 

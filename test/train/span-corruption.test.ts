@@ -75,7 +75,7 @@ test("packed documents stay apart, what does not fit is cut, and a batch depends
     [source?.shape, given?.shape],
     [
       [1, T],
-      [1, 20],
+      [1, 32],
     ],
   );
   const of = (ids: NdArray | undefined, marks: NdArray | undefined, segment: number): number[] =>
