@@ -50,6 +50,7 @@ export {
   saveGguf,
   writeGguf,
 } from "./gguf.ts";
+export { type GptBigCodeConfig, gptBigCode } from "./gpt_bigcode.ts";
 export { type GptNeoConfig, gptNeo } from "./gpt_neo.ts";
 export { type Gpt2Config, gpt2 } from "./gpt2.ts";
 export {
@@ -83,6 +84,7 @@ export {
   rotaryKeys,
 } from "./rotary-config.ts";
 export { type SaveOptions, saveModel } from "./save.ts";
+export { type Starcoder2Config, starcoder2 } from "./starcoder2.ts";
 export { type T5Config, t5 } from "./t5.ts";
 export { tokenLosses } from "./token-losses.ts";
 export { type HeadOptions, withHead } from "./with-head.ts";

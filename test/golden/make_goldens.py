@@ -33,6 +33,7 @@ from safetensors import __version__ as safetensors_version
 from safetensors.torch import save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
+from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM, Starcoder2Config, Starcoder2ForCausalLM
 from transformers import Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
@@ -65,6 +66,7 @@ CASES = {
                                                            rope_parameters=LLAMA3))),
 }
 
+STARCODER2 = LLAMA | dict(num_key_value_heads=2, num_attention_heads=6, pad_token_id=None, tie_word_embeddings=True)
 YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=10)
 # Decoders after these two. Every option that a config has is away from its default; windows are shorter than the texts.
 SIBLINGS = {
@@ -94,6 +96,14 @@ SIBLINGS = {
         vocab_size=VOCAB, max_position_embeddings=40, hidden_size=24, num_layers=3, num_heads=3, intermediate_size=40,
         attention_types=[[["local", "global"], 1], [["local"], 1]], window_size=4, activation_function="gelu",
         layer_norm_epsilon=1e-3, tie_word_embeddings=False, bos_token_id=0, eos_token_id=1)),
+    "gpt_bigcode": (GPTBigCodeForCausalLM, GPTBigCodeConfig(**GPT2)),
+    "gpt_bigcode-variant": (GPTBigCodeForCausalLM, GPTBigCodeConfig(**GPT2 | dict(
+        multi_query=False, n_inner=40, activation_function="gelu", layer_norm_epsilon=1e-3, scale_attn_weights=False,
+        tie_word_embeddings=False))),
+    "starcoder2": (Starcoder2ForCausalLM, Starcoder2Config(**STARCODER2)),
+    "starcoder2-variant": (Starcoder2ForCausalLM, Starcoder2Config(**STARCODER2 | dict(
+        num_key_value_heads=3, sliding_window=4, hidden_act="gelu", norm_epsilon=1e-3, use_bias=False,
+        tie_word_embeddings=False, rope_parameters=dict(rope_type="linear", rope_theta=500.0, factor=2.0)))),
 }
 
 

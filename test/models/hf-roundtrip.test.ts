@@ -12,6 +12,7 @@ import {
   gemma2,
   gemma3Text,
   gpt2,
+  gptBigCode,
   gptNeo,
   type HeadKind,
   headConfig,
@@ -26,6 +27,7 @@ import {
   qwen2,
   qwen3,
   saveModel,
+  starcoder2,
   t5,
   writeSafetensors,
 } from "../../src/models/index.ts";
@@ -112,6 +114,17 @@ const cases: Record<string, readonly [unknown, ModelConfig, number?]> = {
         full_attention: { rope_type: "linear", factor: 8 },
         sliding_attention: { rope_type: "linear", factor: 2, rope_theta: 300 },
       },
+    }),
+  ],
+  gpt_bigcode: [gptBigCode, gptBigCode.createConfig(dials)],
+  "gpt_bigcode-heads": [gptBigCode, gptBigCode.createConfig({ ...dials, numKvHeads: 6, tieWordEmbeddings: false })],
+  starcoder2: [starcoder2, starcoder2.createConfig({ ...dials, numKvHeads: 2 })],
+  "starcoder2-window": [
+    starcoder2,
+    starcoder2.parseConfig({
+      ...starcoder2.formatConfig(starcoder2.createConfig(dials)),
+      sliding_window: 5,
+      use_bias: false,
     }),
   ],
   t5: [t5, t5.createConfig(dials)],

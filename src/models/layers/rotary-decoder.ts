@@ -23,6 +23,8 @@ export interface RotaryBlock<C> {
   readonly layer: number;
   /** For `rotaryAttention`: all of it but what is particular to the family; scores are divided by sqrt(K). */
   readonly attention: RotaryAttentionOptions;
+  /** For what is dropped outside of attention. */
+  readonly dropout: DropoutStreams;
 }
 
 export interface RotaryDecoder<C extends RotaryDecoderConfig> extends Pick<CausalHead<C>, "finish"> {
@@ -31,7 +33,7 @@ export interface RotaryDecoder<C extends RotaryDecoderConfig> extends Pick<Causa
   /** What stands between the last block and the head: the subtree `model.norm`. */
   norm(x: Tensor, p: Module, c: C): Tensor;
   /** What becomes of the tokens' vectors before the first block. */
-  scaleEmbeddings?(x: Tensor, c: C): Tensor;
+  scaleEmbeddings?(x: Tensor, c: C, dropout: DropoutStreams): Tensor;
   /** Rotary positions of a layer; default those of the config for all. */
   rope?(c: C, layer: number): RotaryPositions;
 }
@@ -63,7 +65,7 @@ export function rotaryDecoder<C extends RotaryDecoderConfig>(
       return rotation;
     };
 
-    let x = inModule(params, "model.embed_tokens", (p) => scaleEmbeddings(embedding(inputs.tokens, p), c));
+    let x = inModule(params, "model.embed_tokens", (p) => scaleEmbeddings(embedding(inputs.tokens, p), c, dropout));
     for (let layer = 0; layer < c.numLayers; layer++) {
       const attention: RotaryAttentionOptions = {
         heads: c,
@@ -75,7 +77,7 @@ export function rotaryDecoder<C extends RotaryDecoderConfig>(
         dropout: dropout.site(c.attentionDropout),
       };
       x = inModule(params, layerName(layer), (p) =>
-        checkpointed(context, x, (x) => block(x, p, { c, layer, attention })),
+        checkpointed(context, x, (x) => block(x, p, { c, layer, attention, dropout })),
       );
     }
     return { x: inModule(params, "model.norm", (p) => norm(x, p, c)), newCache };
@@ -95,16 +97,20 @@ function configuredRope({ ropeTheta, ropeScaling }: RotaryDecoderConfig): Rotary
   return { theta: ropeTheta, scaling: ropeScaling };
 }
 
-/** The parameters of {@link rotaryDecoder}; `layer` adds those of one block to the list, under the name it is given. */
+/**
+ * The parameters of {@link rotaryDecoder}; `layer` adds those of one block to the list, under the name it is given. `norms`:
+ * where the weight of the last norm starts, or that it is a layer norm.
+ */
 export function rotaryDecoderParameters(
   c: RotaryDecoderConfig,
   layer: (list: ParameterList, name: string) => void,
-  { norms = "ones" }: { norms?: "ones" | "zeros" } = {},
+  { norms = "ones" }: { norms?: "ones" | "zeros" | "layer" } = {},
 ): Record<string, ParameterSpec> {
   const list = new ParameterList({ std: c.initializerRange });
   list.embedding("model.embed_tokens", c.vocabSize, c.hiddenSize);
   for (let i = 0; i < c.numLayers; i++) layer(list, layerName(i));
-  list.rmsNorm("model.norm", c.hiddenSize, { start: norms });
+  if (norms === "layer") list.layerNorm("model.norm", c.hiddenSize);
+  else list.rmsNorm("model.norm", c.hiddenSize, { start: norms });
   if (!c.tieWordEmbeddings) list.linear("lm_head", c.hiddenSize, c.vocabSize);
   return list.specs;
 }
