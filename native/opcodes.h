@@ -65,7 +65,12 @@
   X(int_to_float, 58, 1) \
   X(float_to_int, 59, 1) \
   X(round_bf16, 60, 1) \
-  X(round_f16, 61, 1)
+  X(round_f16, 61, 1) \
+  X(gelu_tanh_gate, 62, 1) \
+  X(gelu_erf_gate, 63, 1) \
+  X(gelu_tanh_slope, 64, 2) \
+  X(gelu_erf_slope, 65, 2) \
+  X(silu_slope, 66, 2)
 
 enum class Opcode : int {
 #define PLINTH_OPCODE_ENUM(name, number, operands) op_##name = number,

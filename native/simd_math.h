@@ -151,23 +151,24 @@ inline F32 pow(F32 a, F32 b) {
 /** Argument of the hyperbolic tangent in GELU's approximation, doubled: 2 sqrt(2/pi) (x + 0.044715 x^3). */
 inline F32 geluInner(F32 x) { return x * fma(x * x, splat(0.0713548162f), splat(1.59576912f)); }
 
-/** 0.5 x (1 + tanh(u)) = x sigmoid(2u) (Hendrycks & Gimpel 2016). */
-inline F32 geluTanh(F32 x) { return x / (splat(1.0f) + exp(-geluInner(x))); }
-inline F32 geluTanhGrad(F32 x) {
-  const F32 s = sigmoid(geluInner(x));
+/**
+ * GELU is x times a gate (Hendrycks & Gimpel 2016): 0.5 (1 + erf(x / sqrt(2))), or 0.5 (1 + tanh(u)) = sigmoid(2u). Its
+ * gradient needs the same gate.
+ */
+inline F32 geluTanhGate(F32 x) { return sigmoid(geluInner(x)); }
+inline F32 geluTanhSlope(F32 x, F32 gate) {
   const F32 slope = fma(x * x, splat(0.2140644488f), splat(1.59576912f));
-  return fma(x * slope, s * (splat(1.0f) - s), s);
+  return fma(x * slope, gate * (splat(1.0f) - gate), gate);
 }
-inline F32 geluErf(F32 x) { return splat(0.5f) * x * (splat(1.0f) + erf(x * splat(0.707106781f))); }
-inline F32 geluErfGrad(F32 x) {
-  const F32 density = splat(0.398942280f) * exp(splat(-0.5f) * x * x);
-  return fma(x, density, splat(0.5f) * (splat(1.0f) + erf(x * splat(0.707106781f))));
-}
-inline F32 silu(F32 x) { return x / (splat(1.0f) + exp(-x)); }
-inline F32 siluGrad(F32 x) {
-  const F32 s = sigmoid(x);
-  return s * fma(x, splat(1.0f) - s, splat(1.0f));
-}
+inline F32 geluErfGate(F32 x) { return splat(0.5f) * (splat(1.0f) + erf(x * splat(0.707106781f))); }
+inline F32 geluErfSlope(F32 x, F32 gate) { return fma(x, splat(0.398942280f) * exp(splat(-0.5f) * x * x), gate); }
+inline F32 geluTanh(F32 x) { return x * geluTanhGate(x); }
+inline F32 geluTanhGrad(F32 x) { return geluTanhSlope(x, geluTanhGate(x)); }
+inline F32 geluErf(F32 x) { return x * geluErfGate(x); }
+inline F32 geluErfGrad(F32 x) { return geluErfSlope(x, geluErfGate(x)); }
+inline F32 siluSlope(F32 x, F32 gate) { return gate * fma(x, splat(1.0f) - gate, splat(1.0f)); }
+inline F32 silu(F32 x) { return x * sigmoid(x); }
+inline F32 siluGrad(F32 x) { return siluSlope(x, sigmoid(x)); }
 inline F32 sign(F32 x) {
   const F32 s = oneWhere(less(zero(), x)) - oneWhere(less(x, zero()));
   return select(notEqual(x, x), x, s);

@@ -12,8 +12,10 @@ using namespace simd;
 
 // Keys that are summed on their own before they join the others. Part of the results' bits.
 constexpr int64_t kGroup = 16 * kBlock;
-// Queries of a task: the more, the fewer times the keys are packed. Changes no bits.
-constexpr int64_t kMostQueries = 384, kFewestQueries = 8 * kTileRows;
+// Queries of a task: the more, the fewer times the keys are packed, as long as all stays in the cache. Changes no bits.
+template <typename P>
+constexpr int64_t kMostQueries = P::kDepth == 2 ? 512 : 384;
+constexpr int64_t kFewestQueries = 8 * kTileRows;
 
 /** Weighted sums of values of some queries, relative to their largest score. */
 struct Sums {
@@ -83,9 +85,9 @@ struct Queries {
 // Scores to weights for a tile of queries and the keys [firstKey + begin, firstKey + end): exp(s - top), with the running
 // tops and totals brought up to date. `factor` is for what was summed under the old tops.
 template <typename P>
-void softmaxTile(const Problem& p, const Work<P>& w, const Queries& q, int64_t row, int rows, int64_t firstKey,
-                 int64_t begin, int64_t end, float* factor) {
-  const bool shaped = p.isShaped();
+void softmaxTile(const Problem& p, const Work<P>& w, const Sums& sums, const Queries& q, int64_t row, int rows,
+                 int64_t firstKey, int64_t begin, int64_t end, float* factor) {
+  const bool shaped = p.isShaped(), whole = begin == 0 && end == kBlock;
   const F32 unit = splat(p.unit());
   const int32_t* segments = p.kSegments != nullptr ? p.kSegments + q.b * p.S : nullptr;
   alignas(64) float fall[kTileRows + kLanes] = {};
@@ -105,7 +107,17 @@ void softmaxTile(const Problem& p, const Work<P>& w, const Queries& q, int64_t r
     }
     F32 best = splat(-kInfinity);
     if (segments == nullptr && sight.low <= firstKey + begin && sight.high >= firstKey + end) {
-      for (int64_t j = begin; j < end; j += kLanes) best = max(load(scores + j), best);
+      if (whole) {
+        F32 half[2] = {best, best};
+        PLINTH_UNROLL
+        for (int j = 0; j < kBlock; j += 2 * kLanes) {
+          half[0] = max(load(scores + j), half[0]);
+          half[1] = max(load(scores + j + kLanes), half[1]);
+        }
+        best = max(half[0], half[1]);
+      } else {
+        for (int64_t j = begin; j < end; j += kLanes) best = max(load(scores + j), best);
+      }
     } else {
       for (int64_t j = begin; j < end; j += kLanes) {
         const F32 s = maskScores(load(scores + j), sight, firstKey + j, segments, p.S);
@@ -113,7 +125,7 @@ void softmaxTile(const Problem& p, const Work<P>& w, const Queries& q, int64_t r
         best = max(s, best);
       }
     }
-    float& top = w.group.top[row + i];
+    float& top = sums.top[row + i];
     const float newTop = std::max(top, reduceMax(best));
     // Nothing seen yet: exp(-inf - 0) gives the zeros wanted, and NaN stays NaN.
     shift[i] = newTop == -kInfinity ? 0.0f : newTop;
@@ -127,7 +139,14 @@ void softmaxTile(const Problem& p, const Work<P>& w, const Queries& q, int64_t r
     const F32 top = splat(shift[i]);
     float* lanes = w.lanes + (row + i) * kLanes;
     F32 sum = load(lanes) * splat(factor[i]);
-    if (p.key == nullptr) {
+    if (p.key == nullptr && whole) {
+      PLINTH_UNROLL
+      for (int j = 0; j < kBlock; j += kLanes) {
+        const F32 weight = exp2((load(scores + j) - top) * unit);
+        storeElements<P>(weights, j, weight);
+        sum = sum + weight;
+      }
+    } else if (p.key == nullptr) {
       for (int64_t j = begin; j < end; j += kLanes) {
         const F32 weight = exp2((load(scores + j) - top) * unit);
         storeElements<P>(weights, j, weight);
@@ -148,8 +167,8 @@ void softmaxTile(const Problem& p, const Work<P>& w, const Queries& q, int64_t r
 
 // Adds the keys [firstKey, firstKey + kBlock) to a tile of queries.
 template <typename P>
-void attendTile(const Problem& p, const Work<P>& w, const Queries& q, int64_t row, int rows, int64_t firstKey,
-                Rows<typename P::Word> values) {
+void attendTile(const Problem& p, const Work<P>& w, const Sums& sums, const Queries& q, int64_t row, int rows,
+                int64_t firstKey, Rows<typename P::Word> values) {
   const int64_t padded = roundUpToLanes(p.K), words = rowWords<P>(p.K);
   Span span;
   for (int i = 0; i < rows; i++) span.include(w.sight[row + i], firstKey);
@@ -160,10 +179,10 @@ void attendTile(const Problem& p, const Work<P>& w, const Queries& q, int64_t ro
   multiplyRows<Start::Zero>(rows, L{w.query + row * words, words, 1}, w.keysT + begin, kBlock, w.scores + begin, kBlock,
                             depthWords<P>(p.K), (end - begin) / kLanes);
   float factor[kTileRows];  // of the sums so far
-  softmaxTile(p, w, q, row, rows, firstKey, begin, end, factor);
+  softmaxTile(p, w, sums, q, row, rows, firstKey, begin, end, factor);
   const int64_t low = span.low / P::kDepth, high = (span.high + P::kDepth - 1) / P::kDepth;
   multiplyRows<Start::Scale>(rows, L{w.weights + low, kBlock / P::kDepth, 1}, values.data + low * values.row, values.row,
-                             w.group.result + row * padded, padded, high - low, padded / kLanes, factor);
+                             sums.result + row * padded, padded, high - low, padded / kLanes, factor);
 }
 
 // Sums of queries over the keys [low, high) in w.all.
@@ -171,22 +190,29 @@ template <typename P>
 void attendKeys(const Problem& p, const Work<P>& w, const Queries& q, int64_t low, int64_t high) {
   const int64_t padded = roundUpToLanes(p.K);
   w.all.clear(q.count, padded);
+  bool isFirst = true;
   for (int64_t group = low / kGroup * kGroup; group < high; group += kGroup) {
-    w.group.clear(q.count, padded);
+    const Sums& sums = isFirst ? w.all : w.group;
+    if (!isFirst) sums.clear(q.count, padded);
     std::fill_n(w.lanes, q.count * kLanes, 0.0f);
     const int64_t first = std::max(group, low / kBlock * kBlock), last = std::min(group + kGroup, high);
     for (int64_t key = first; key < last; key += kBlock) {
       const int64_t n = std::min<int64_t>(kBlock, p.S - key);
+      for (int64_t next = key + kBlock; next < std::min(key + 2 * kBlock, last); next++) {
+        prefetchRow(p.k, p.keyAt(p.k, q.b, q.g, next), p.K);
+        prefetchRow(p.v, p.keyAt(p.v, q.b, q.g, next), p.K);
+      }
       const auto keys = packRows<P>(p.k, p.keyAt(p.k, q.b, q.g, key), p.k.strides[1], n, p.K, w.keys);
       transposeRows(keys, n, depthWords<P>(p.K), w.keysT);
       const auto values = packRows<P>(p.v, p.keyAt(p.v, q.b, q.g, key), p.v.strides[1], n, p.K, w.values);
       const auto block = interleaveRows(values, n, padded, w.pairs);
       for (int64_t row = 0; row < q.count; row += kTileRows) {
-        attendTile(p, w, q, row, static_cast<int>(std::min<int64_t>(kTileRows, q.count - row)), key, block);
+        attendTile(p, w, sums, q, row, static_cast<int>(std::min<int64_t>(kTileRows, q.count - row)), key, block);
       }
     }
-    for (int64_t i = 0; i < q.count; i++) w.group.total[i] = reduceAdd(load(w.lanes + i * kLanes));
-    w.all.add(w.group, q.count, padded, p.unit());
+    for (int64_t i = 0; i < q.count; i++) sums.total[i] = reduceAdd(load(w.lanes + i * kLanes));
+    if (!isFirst) w.all.add(sums, q.count, padded, p.unit());
+    isFirst = false;
   }
 }
 
@@ -195,6 +221,7 @@ Work<P> prepare(const Problem& p, const Queries& q) {
   const auto w = inScratch<Work<P>>(0, q.count, p.K);
   const int64_t words = rowWords<P>(p.K);
   for (int64_t i = 0; i < q.count; i++) {
+    if (i + kRowsAhead < q.count) prefetchRow(p.q, p.queryAt(p.q, q.b, q.g, q.first + i + kRowsAhead), p.K);
     packRow<P>(p.q, p.queryAt(p.q, q.b, q.g, q.first + i), p.K, w.query + i * words);
   }
   findSights(p, q.b, q.first, q.count, w.sight);
@@ -203,17 +230,24 @@ Work<P> prepare(const Problem& p, const Queries& q) {
 
 void finish(const Problem& p, const KernelArgs& args, const Sums& sums, const Queries& q) {
   const int64_t padded = roundUpToLanes(p.K);
+  const Tensor& out = args.out[0];
   for (int64_t i = 0; i < q.count; i++) {
     const int64_t row = q.first + i;
+    if (i + kRowsAhead < q.count) prefetchRow<true>(out, p.queryAt(out, q.b, q.g, row + kRowsAhead), p.K);
     float* result = sums.result + i * padded;
     const float total = sums.total[i];
     const F32 factor = splat(total == 0.0f ? 0.0f : 1.0f / total);
     // + 0 turns -0 into 0: keys out of sight may or may not have been added as exact zeros.
     for (int64_t k = 0; k < padded; k += kLanes) simd::store(result + k, load(result + k) * factor + zero());
-    storeRow(args.out[0], p.queryAt(args.out[0], q.b, q.g, row), result, p.K);
-    args.out[1].as<float>()[p.indexBHT(q.b, q.g, row)] =
-        static_cast<float>(static_cast<double>(sums.top[i]) * static_cast<double>(p.unit()) * kLn2 +
-                           std::log(static_cast<double>(total)));
+    storeRow(out, p.queryAt(out, q.b, q.g, row), result, p.K);
+  }
+  float* lse = args.out[1].as<float>();
+  for (int64_t i = 0; i < q.count; i += kLanes) {
+    const int n = static_cast<int>(std::min<int64_t>(kLanes, q.count - i));
+    const F32 tops = loadUpTo(sums.top + i, n) * splat(p.unit());
+    float sum[kLanes];
+    simd::store(sum, simd::fma(tops, splat(static_cast<float>(kLn2)), simd::log(loadUpTo(sums.total + i, n))));
+    for (int j = 0; j < n; j++) lse[p.indexBHT(q.b, q.g, q.first + i + j)] = sum[j];
   }
 }
 
@@ -269,7 +303,7 @@ void attend(const Problem& p, const KernelArgs& args) {
   const int64_t heads = p.B * p.G, rows = p.rows(), threads = args.pool.threads();
   if (rows <= kFewestQueries && p.S > kGroup && heads < 2 * threads) return attendByGroups<P>(p, args, heads);
   // Even blocks of whole tiles, enough of them for the threads.
-  const int64_t wanted = std::max((rows + kMostQueries - 1) / kMostQueries, (4 * threads + heads - 1) / heads);
+  const int64_t wanted = std::max((rows + kMostQueries<P> - 1) / kMostQueries<P>, (4 * threads + heads - 1) / heads);
   const int64_t size = std::max(roundUp((rows + wanted - 1) / wanted, kTileRows), std::min(rows, kFewestQueries));
   const int64_t blocks = (rows + size - 1) / size;
   args.pool.parallelFor(heads * blocks, [&](int64_t task) {

@@ -81,7 +81,11 @@ template <typename P>
 void packBlock(const Problem& p, const Work<P>& w, const Panel& q, const Tensor& x, int64_t row, int64_t n,
                typename P::Word* transposed, typename P::Word* pairs) {
   const int64_t words = rowWords<P>(p.K), padded = roundUpToLanes(p.K);
-  for (int64_t i = 0; i < n; i++) packRow<P>(x, p.queryAt(x, q.b, q.g, q.first + row + i), p.K, w.pad + i * words);
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t at = q.first + row + i;
+    if (at + kRowsAhead < q.first + q.count) prefetchRow(x, p.queryAt(x, q.b, q.g, at + kRowsAhead), p.K);
+    packRow<P>(x, p.queryAt(x, q.b, q.g, at), p.K, w.pad + i * words);
+  }
   const Rows<typename P::Word> rows{w.pad, words};
   transposeRows(rows, n, depthWords<P>(p.K), transposed);
   const auto block = interleaveRows(rows, n, padded, pairs);
@@ -117,6 +121,7 @@ void loadPanel(const Problem& p, const KernelArgs& args, const Work<P>& w, const
     c.high[i] = static_cast<int32_t>(w.sight[i].high);
     c.segment[i] = w.sight[i].segment;
     const int64_t at = p.queryAt(dout, q.b, q.g, q.first + i);
+    if (i + kRowsAhead < q.count) prefetchRow(out, p.queryAt(out, q.b, q.g, q.first + i + kRowsAhead), p.K);
     F32 delta = zero();
     withFloat(out.dtype, [&](auto o) {
       withFloat(dout.dtype, [&](auto d) {
@@ -302,6 +307,10 @@ void gradPanel(const Problem& p, const KernelArgs& args, const Panel& q, bool is
     if (!seen && !isFirst) continue;
     std::fill_n(w.dkeys, n * padded, 0.0f);
     std::fill_n(w.dvalues, n * padded, 0.0f);
+    for (int64_t next = key + kBlock; next < std::min(key + 2 * kBlock, p.S); next++) {
+      prefetchRow(p.k, p.keyAt(p.k, q.b, q.g, next), p.K);
+      prefetchRow(p.v, p.keyAt(p.v, q.b, q.g, next), p.K);
+    }
     if (seen) {
       const auto keys = packRows<P>(p.k, p.keyAt(p.k, q.b, q.g, key), p.k.strides[1], n, p.K, w.keysPad);
       const auto values = packRows<P>(p.v, p.keyAt(p.v, q.b, q.g, key), p.v.strides[1], n, p.K, w.valuesPad);
@@ -315,6 +324,10 @@ void gradPanel(const Problem& p, const KernelArgs& args, const Panel& q, bool is
         addRow(sums.dk + at, dk, p.K, p.scale, isFirst);
         addRow(sums.dv + at, dv, p.K, 1.0f, isFirst);
       } else {
+        if (j + kRowsAhead < n) {
+          prefetchRow<true>(args.out[1], at + kRowsAhead * p.G * p.K, p.K);
+          prefetchRow<true>(args.out[2], at + kRowsAhead * p.G * p.K, p.K);
+        }
         addRow(dk, dk, p.K, p.scale, true);
         storeRow(args.out[1], at, dk, p.K);
         storeRow(args.out[2], at, dv, p.K);
@@ -323,6 +336,9 @@ void gradPanel(const Problem& p, const KernelArgs& args, const Panel& q, bool is
   }
   for (int64_t i = 0; i < q.count; i++) {
     float* dq = w.dquery + i * padded;
+    if (i + kRowsAhead < q.count) {
+      prefetchRow<true>(args.out[0], p.queryAt(args.out[0], q.b, q.g, q.first + i + kRowsAhead), p.K);
+    }
     addRow(dq, dq, p.K, p.scale, true);
     storeRow(args.out[0], p.queryAt(args.out[0], q.b, q.g, q.first + i), dq, p.K);
   }

@@ -14,6 +14,22 @@ namespace plinth::attention {
 // online softmax, so part of the results' bits.
 constexpr int kBlock = 64;
 
+/**
+ * Brings `width` elements of a row towards the cache: rows lie a whole token apart, too far for the hardware to foresee.
+ * A hint, which does nothing where the compiler has none.
+ */
+template <bool forWriting = false>
+inline void prefetchRow(const Tensor& t, int64_t offset, int64_t width) {
+#if defined(__GNUC__) || defined(__clang__)
+  const auto* from = static_cast<const char*>(t.data) + offset * bytesOf(t.dtype);
+  for (int64_t at = 0; at < width * bytesOf(t.dtype); at += 64) __builtin_prefetch(from + at, forWriting ? 1 : 0, forWriting ? 3 : 2);
+#else
+  (void)t, (void)offset, (void)width;
+#endif
+}
+// Rows between a prefetch and its use.
+constexpr int64_t kRowsAhead = 12;
+
 /** Calls fn with the C++ type of a floating dtype. */
 template <typename F>
 inline void withFloat(DType dtype, F&& fn) {
@@ -49,6 +65,10 @@ inline int64_t rowWords(int64_t width) { return roundUpToLanes(depthWords<P>(wid
 /** One row of `width` elements as rowWords words, zeros beyond. */
 template <typename P>
 inline void packRow(const Tensor& t, int64_t offset, int64_t width, typename P::Word* to) {
+  if (P::kDepth == 2 && t.dtype == DType::BFloat16 && width % (2 * kLanes) == 0) {
+    std::memcpy(to, static_cast<const BFloat16*>(t.data) + offset, static_cast<size_t>(width) * sizeof(BFloat16));
+    return;
+  }
   withFloat(t.dtype, [&](auto e) {
     const auto* from = static_cast<const decltype(e)*>(t.data) + offset;
     const int64_t end = rowWords<P>(width) * P::kDepth;

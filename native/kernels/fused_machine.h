@@ -65,6 +65,36 @@ inline bool overlaps(const Tensor& a, const Tensor& b) {
   return p.begin < q.end && q.begin < p.end;
 }
 
+// An activation x * gate(x) and its gradient slope(x, gate(x)), which the two opcodes alone would each compute whole.
+struct Gated {
+  Opcode value, grad, gate, slope;
+};
+inline constexpr Gated kGated[] = {
+    {Opcode::op_gelu_tanh, Opcode::op_gelu_tanh_grad, Opcode::op_gelu_tanh_gate, Opcode::op_gelu_tanh_slope},
+    {Opcode::op_gelu_erf, Opcode::op_gelu_erf_grad, Opcode::op_gelu_erf_gate, Opcode::op_gelu_erf_slope},
+    {Opcode::op_silu, Opcode::op_silu_grad, Opcode::op_sigmoid, Opcode::op_silu_slope},
+};
+
+// Where a value goes into an activation and into its gradient, both take the gate from one computation. Same bits.
+inline void shareGates(Plan& plan) {
+  for (const Gated& gated : kGated) {
+    for (size_t i = 0; i < plan.code.size(); i++) {
+      const Instruction first = plan.code[i];
+      if (first.op != gated.value && first.op != gated.grad) continue;
+      const Opcode other = first.op == gated.value ? gated.grad : gated.value;
+      const auto isOther = [&](const Instruction& ins) { return ins.op == other && ins.a == first.a; };
+      if (std::none_of(plan.code.begin() + static_cast<int64_t>(i), plan.code.end(), isOther)) continue;
+      const int gate = plan.nBuffers++;
+      for (Instruction& ins : plan.code) {
+        if ((ins.op != gated.value && ins.op != gated.grad) || ins.a != first.a) continue;
+        ins.op = ins.op == gated.value ? Opcode::op_mul : gated.slope;
+        ins.b = gate;
+      }
+      plan.code.insert(plan.code.begin() + static_cast<int64_t>(i), {gated.gate, gate, first.a, 0, 0, -1, false});
+    }
+  }
+}
+
 // Renames registers to one buffer per value, hoists constants and scalars out of the block loop, and lets the producer
 // of a stored value write straight to the output where nothing can notice. `supplied` is an input without memory: the
 // caller hands its values to every block.
@@ -123,6 +153,7 @@ inline Plan makePlan(const KernelArgs& args, bool empty, int supplied = -1) {
     }
     plan.code.push_back(ins);
   }
+  shareGates(plan);
   plan.code.insert(plan.code.end(), stores.begin(), stores.end());
 
   std::vector<int> producer(plan.nBuffers, -1);

@@ -107,6 +107,11 @@ inline void runOpcode(Opcode op, float* to, const float* a, const float* b, cons
     case O::op_gelu_tanh_grad: return unary(to, a, n, [](F32 x) { return simd::geluTanhGrad(x); });
     case O::op_gelu_erf_grad: return unary(to, a, n, [](F32 x) { return simd::geluErfGrad(x); });
     case O::op_silu_grad: return unary(to, a, n, [](F32 x) { return simd::siluGrad(x); });
+    case O::op_gelu_tanh_gate: return unary(to, a, n, [](F32 x) { return simd::geluTanhGate(x); });
+    case O::op_gelu_erf_gate: return unary(to, a, n, [](F32 x) { return simd::geluErfGate(x); });
+    case O::op_gelu_tanh_slope: return binary(to, a, b, n, [](F32 x, F32 gate) { return simd::geluTanhSlope(x, gate); });
+    case O::op_gelu_erf_slope: return binary(to, a, b, n, [](F32 x, F32 gate) { return simd::geluErfSlope(x, gate); });
+    case O::op_silu_slope: return binary(to, a, b, n, [](F32 x, F32 gate) { return simd::siluSlope(x, gate); });
     case O::op_add: return binary(to, a, b, n, [](F32 x, F32 y) { return x + y; });
     case O::op_sub: return binary(to, a, b, n, [](F32 x, F32 y) { return x - y; });
     case O::op_mul: return binary(to, a, b, n, [](F32 x, F32 y) { return x * y; });

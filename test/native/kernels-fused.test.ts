@@ -92,6 +92,8 @@ const unary: Partial<Record<OpcodeName, (x: number) => number>> = {
   gelu_tanh_grad: slope(gelu),
   gelu_erf_grad: slope(geluErf),
   silu_grad: (x) => sigmoid(x) * (1 + x * (1 - sigmoid(x))),
+  gelu_tanh_gate: (x) => sigmoid(2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)),
+  gelu_erf_gate: (x) => 0.5 * (1 + erf(x / Math.SQRT2)),
   round_bf16: (x) => bfloat16ToNumber(numberToBfloat16(x)),
   round_f16: (x) => float16ToNumber(numberToFloat16(x)),
 };
@@ -104,6 +106,9 @@ const binary: Partial<Record<OpcodeName, (x: number, y: number) => number>> = {
   max: Math.max,
   min: Math.min,
   pow: (x, y) => x ** y,
+  gelu_tanh_slope: (x, gate) => gate + Math.sqrt(8 / Math.PI) * x * (1 + 3 * 0.044715 * x * x) * gate * (1 - gate),
+  gelu_erf_slope: (x, gate) => gate + (x * Math.exp(-x * x * 0.5)) / Math.sqrt(2 * Math.PI),
+  silu_slope: (x, gate) => gate * (1 + x * (1 - gate)),
   lt: (x, y) => bool(x < y),
   le: (x, y) => bool(x <= y),
   eq: (x, y) => bool(x === y),
@@ -155,6 +160,31 @@ kernelTest("fused: unary opcodes", async (run) => {
       if (name.includes("grad")) expected[3] = (y as Float32Array)[3] as number; // finite differences have no value at infinity
       assertClose(y as Float32Array, expected, 2e-6 * (name.includes("grad") ? 5 : 1), name);
     }
+  }
+});
+
+kernelTest("fused: an activation and its gradient of one value have the bits of each alone", async (run) => {
+  const x = noise(2100, 7, 6);
+  x.set([0, -0, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 30, -30]);
+  for (const name of ["gelu_tanh", "gelu_erf", "silu"] as const) {
+    const one = (op: OpcodeName): Step[] => [
+      ["load", 0, 0],
+      [op, 1, 0],
+      ["store", 0, 0, 1],
+    ];
+    const [value] = await run(fused([float32([2100], x)], [f32([2100])], one(name)));
+    const [grad] = await run(fused([float32([2100], x)], [f32([2100])], one(`${name}_grad`)));
+    const both: Step[] = [
+      ["load", 0, 0],
+      [`${name}_grad`, 1, 0],
+      [name, 0, 0],
+      ["store", 0, 0, 0],
+      ["store", 0, 1, 1],
+    ];
+    const together = await run(fused([float32([2100], x)], [f32([2100]), f32([2100])], both));
+    // As numbers: which NaN comes out is not said.
+    const numbers = (arrays: readonly unknown[]) => arrays.map((array) => Array.from(array as Float32Array));
+    assert.deepEqual(numbers(together), numbers([value, grad]), name);
   }
 });
 

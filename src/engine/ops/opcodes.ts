@@ -72,6 +72,12 @@ export const opcodes = {
   // To the nearest narrow float and back to float32.
   round_bf16: 60,
   round_f16: 61,
+  // The native machine makes these where an activation and its gradient read one value: x gate(x), slope(x, gate(x)).
+  gelu_tanh_gate: 62,
+  gelu_erf_gate: 63,
+  gelu_tanh_slope: 64,
+  gelu_erf_slope: 65,
+  silu_slope: 66,
 } as const;
 
 export type OpcodeName = keyof typeof opcodes;
@@ -140,4 +146,9 @@ export const opcodeOperands: Readonly<Record<OpcodeName, number>> = {
   float_to_int: 1,
   round_bf16: 1,
   round_f16: 1,
+  gelu_tanh_gate: 1,
+  gelu_erf_gate: 1,
+  gelu_tanh_slope: 2,
+  gelu_erf_slope: 2,
+  silu_slope: 2,
 };
