@@ -15,12 +15,20 @@ constexpr int64_t kInnerBytes = int64_t{10} << 20;
 constexpr int64_t kOuterBytes = int64_t{192} << 10;
 // Sums that go through an epilogue at a time where there is little else to do.
 constexpr int64_t kStripBytes = int64_t{128} << 10;
+// An inner piece up to so large stays in the second-level cache: then groups are small, and what they wrote is still in the
+// first when the epilogue reads it.
+constexpr int64_t kNearBytes = int64_t{512} << 10;
 // Up to so many rows a is the inner operand whatever its size.
 constexpr int64_t kThinRows = 4 * kMr;
 // Up to so many items of K a product is as good as its result is written: in whole rows.
 constexpr int64_t kShallowItems = 32;
-// Multiply-adds of items in a task: the most near the end of a product, where threads would wait for each other, and the least.
+// Columns up to which rows of a are worth reading where they lie: more of them pay for the packing. Fewer where the rows
+// nearly fill the sets of the first-level cache that they share.
+constexpr int64_t kDirectColumns = 512, kCrowdedColumns = 256;
+// Multiply-adds of items in a task: the most near the end of a product, where threads would wait for each other (less where
+// parts of a group need not pack it again), and the least.
 constexpr int64_t kLastWork = int64_t{1} << 21;
+constexpr int64_t kLastDirectWork = int64_t{1} << 18;
 constexpr int64_t kLeastWork = int64_t{1} << 17;
 // Terms packed by a task.
 constexpr int64_t kPackWork = int64_t{1} << 15;
@@ -31,7 +39,8 @@ struct Task {
 };
 
 // Groups that shrink towards the end, the last ones cut across the inner operand, so that all threads end together.
-std::vector<Task> planTasks(int64_t outerPanels, int64_t innerPanels, int64_t most, int64_t tileWork, int threads) {
+std::vector<Task> planTasks(int64_t outerPanels, int64_t innerPanels, int64_t most, int64_t tileWork, int64_t lastWork,
+                            int threads) {
   std::vector<Task> tasks;
   const int64_t panelWork = innerPanels * tileWork;
   const int64_t least = std::clamp<int64_t>(kLeastWork / panelWork, 1, most);
@@ -39,7 +48,7 @@ std::vector<Task> planTasks(int64_t outerPanels, int64_t innerPanels, int64_t mo
     const int64_t left = outerPanels - at;
     const int64_t group = std::min(left, std::clamp<int64_t>(left / (2 * threads), least, most));
     const bool isLast = threads > 1 && left <= 3 * threads;
-    const int64_t parts = isLast ? std::clamp<int64_t>(group * panelWork / kLastWork, 1, innerPanels) : 1;
+    const int64_t parts = isLast ? std::clamp<int64_t>(group * panelWork / lastWork, 1, innerPanels) : 1;
     for (int64_t part = 0; part < parts; part++) {
       tasks.push_back({at, at + group, innerPanels * part / parts, innerPanels * (part + 1) / parts});
     }
@@ -48,10 +57,17 @@ std::vector<Task> planTasks(int64_t outerPanels, int64_t innerPanels, int64_t mo
   return tasks;
 }
 
-// c[panels of a, panels of b] (+)= packed a x packed b; c is the place of the first of these panels.
+// Lines of items that are read from where they lie; none without `data`.
+struct Lines {
+  const float* data = nullptr;
+  int64_t stride = 0;
+};
+
+// c[panels of a, panels of b] (+)= packed a x packed b; c is the place of the first of these panels. Full panels of a are
+// read from `direct`, if there is such.
 template <typename Terms>
-void multiplyPanels(const Panels& a, const Panels& b, const Task& range, bool innerIsA, int64_t items, float* c,
-                    int64_t strideC, bool add) {
+void multiplyPanels(const Panels& a, const Panels& b, const Lines& direct, const Task& range, bool innerIsA, int64_t items,
+                    float* c, int64_t strideC, bool add) {
   // The outer panels of a task are packed at 0; the inner ones lie where they belong.
   const int64_t outer = range.to - range.from;
   const int64_t aFrom = innerIsA ? range.innerFrom : 0, aTo = innerIsA ? range.innerTo : outer;
@@ -61,9 +77,11 @@ void multiplyPanels(const Panels& a, const Panels& b, const Task& range, bool in
     const int vectors = columns <= kLanes ? 1 : kNv;
     for (int64_t i = aFrom; i < aTo; i++) {
       const int64_t rows = a.linesOf(i);
-      pickTile<Terms>(heightFor(rows), vectors)(items, a.at(i), b.at(j),
-                                                c + (i - aFrom) * a.fullWidth * strideC + (j - bFrom) * b.fullWidth, strideC,
-                                                static_cast<int>(rows), static_cast<int>(columns), add, nullptr);
+      const bool isDirect = direct.data != nullptr && rows == kMr;
+      const Tile tile = isDirect ? pickDirectTile<Terms>(vectors) : pickTile<Terms>(heightFor(rows), vectors);
+      const float* lines = isDirect ? direct.data + i * kMr * direct.stride : a.at(i);
+      tile(items, lines, direct.stride, b.at(j), c + (i - aFrom) * a.fullWidth * strideC + (j - bFrom) * b.fullWidth, strideC,
+           static_cast<int>(rows), static_cast<int>(columns), add);
     }
   }
 }
@@ -92,6 +110,7 @@ class Multiplication {
     const int64_t pieces = ceilDiv(innerLines_, lines);
     pieceLines_ = ceilDiv(ceilDiv(innerLines_, pieces), innerWidth) * innerWidth;
     blockItems_ = std::min(items, kBlockK);
+    isDirect_ = !innerIsA_ && p.N <= kDirectColumns && liesAsItems(p.a, p.K, p.N <= kCrowdedColumns ? 7 : 4);
   }
 
   void run() {
@@ -106,6 +125,21 @@ class Multiplication {
   }
 
  private:
+  // Whether the tile can read the operand's lines as they are, with no more of them than `mostPerSet` in a set (of eight) of
+  // the first-level cache.
+  static bool liesAsItems(const Operand& a, int64_t terms, int mostPerSet) {
+    const bool areTerms = Terms::kPerItem == 1 ? a.dtype == DType::Float32 && !a.rounded : a.dtype == DType::BFloat16;
+    if (!areTerms || a.kStride != 1 || a.lineStride % Terms::kPerItem != 0 || terms % Terms::kPerItem != 0) return false;
+    if (reinterpret_cast<uintptr_t>(a.data) % sizeof(float) != 0) return false;
+    constexpr int64_t kSets = 64, kLine = 64;
+    int used[kSets] = {};
+    for (int i = 0; i < kMr; i++) {
+      const int64_t bytes = i * a.lineStride * bytesOf(a.dtype);
+      if (++used[static_cast<uint64_t>(bytes) / kLine % kSets] > mostPerSet) return false;
+    }
+    return true;
+  }
+
   const Operand& inner() const { return innerIsA_ ? p_.a : p_.b; }
   const Operand& outer() const { return innerIsA_ ? p_.b : p_.a; }
   Panels panelsOfA(float* data, int64_t lines) const { return {data, lines, aWidth_, heightFor, panelFloats(aWidth_, blockItems_)}; }
@@ -128,10 +162,12 @@ class Multiplication {
 
     const int64_t outerWidth = innerIsA_ ? kNr : aWidth_;
     const int64_t outerPanels = ceilDiv(outerLines_, outerWidth);
+    const bool isNear = isShallow_ || (!innerIsA_ && blocks * blockFloats * 4 <= kNearBytes);
     const int64_t most =
-        isShallow_ ? 2 : std::clamp<int64_t>(kOuterBytes / (panelFloats(static_cast<int>(outerWidth), blockItems_) * 4), 1, 16);
+        isNear ? 2 : std::clamp<int64_t>(kOuterBytes / (panelFloats(static_cast<int>(outerWidth), blockItems_) * 4), 1, 16);
     const int64_t tileWork = int64_t{kMr} * kNr * ceilDiv(terms, Terms::kPerItem);
-    const std::vector<Task> tasks = planTasks(outerPanels, shape.count(), most, tileWork, pool_.threads());
+    const int64_t lastWork = isDirect_ ? kLastDirectWork : kLastWork;
+    const std::vector<Task> tasks = planTasks(outerPanels, shape.count(), most, tileWork, lastWork, pool_.threads());
     const bool isEnd = k + terms == p_.K;
     pool_.parallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t index) {
       const Task& task = tasks[static_cast<size_t>(index)];
@@ -142,7 +178,8 @@ class Multiplication {
       const Panels packedOuter = panelsOfOuter(memory, groupLines);
       const auto pack = [&](int64_t block) {
         const int64_t n = termsOf(block), items = ceilDiv(n, Terms::kPerItem);
-        packPanels<Terms>(outer(), outerLine, packedOuter, 0, packedOuter.count(), k + block * kBlockTerms, n, 0, items);
+        const int64_t first = isDirect_ ? groupLines / kMr : 0;
+        packPanels<Terms>(outer(), outerLine, packedOuter, first, packedOuter.count(), k + block * kBlockTerms, n, 0, items);
       };
       // The task's part of the result that belongs to panels [from, to) of the inner operand.
       const auto strip = [&](int64_t from, int64_t to, bool isPacked) {
@@ -153,7 +190,12 @@ class Multiplication {
         for (int64_t block = 0; block < blocks; block++) {
           if (!isPacked) pack(block);
           const Panels packedInner = innerBlock(block);
-          multiplyPanels<Terms>(innerIsA_ ? packedInner : packedOuter, innerIsA_ ? packedOuter : packedInner,
+          Lines direct;
+          if (isDirect_) {
+            const char* data = p_.a.at(outerLine, k + block * kBlockTerms);
+            direct = {reinterpret_cast<const float*>(data), p_.a.lineStride / Terms::kPerItem};
+          }
+          multiplyPanels<Terms>(innerIsA_ ? packedInner : packedOuter, innerIsA_ ? packedOuter : packedInner, direct,
                                 {task.from, task.to, from, to}, innerIsA_, ceilDiv(termsOf(block), Terms::kPerItem), target.c,
                                 target.stride, k > 0 || block > 0);
         }
@@ -207,7 +249,7 @@ class Multiplication {
 
   const Product& p_;
   ThreadPool& pool_;
-  bool innerIsA_, isShallow_;
+  bool innerIsA_, isShallow_, isDirect_;
   int aWidth_;
   int64_t innerLines_, outerLines_, pieceLines_, pieceTerms_, blockItems_;
   float* sums_ = nullptr;

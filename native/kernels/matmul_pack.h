@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/element.h"
 #include "kernels/matmul_tile.h"
@@ -154,14 +155,18 @@ void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines
   }
 }
 
-// Calls fn(T{}) with the type that reads the operand's elements as Terms wants them.
+// Calls fn(T{}) with the type that reads the operand's elements as Terms wants them. Where there are pairs, which are always
+// rounded, single terms never are.
 template <typename Terms, typename F>
 void withOperandElement(const Operand& operand, F&& fn) {
-  const bool rounded = operand.rounded && Terms::kPerItem == 1;  // pairs are always rounded
+  if constexpr (std::is_same_v<Terms, Bf16Terms> && Terms::kPerItem == 1) {
+    if (operand.rounded && operand.dtype == DType::Float16) return fn(Rounded<Float16>{});
+    if (operand.rounded && operand.dtype == DType::Float32) return fn(Rounded<float>{});
+  }
   switch (operand.dtype) {
     case DType::BFloat16: return fn(BFloat16{});
-    case DType::Float16: return rounded ? fn(Rounded<Float16>{}) : fn(Float16{});
-    default: return rounded ? fn(Rounded<float>{}) : fn(float{});
+    case DType::Float16: return fn(Float16{});
+    default: return fn(float{});
   }
 }
 

@@ -59,11 +59,11 @@ using Bf16Terms = PairTerms;
 using Bf16Terms = FloatTerms;
 #endif
 
-// c[rows, columns] (+)= a[items][MR] * b[items][NV * kLanes], rows <= MR, columns <= NV * kLanes. With `scales` each
-// column's sum is multiplied by its own factor first (read for whole vectors).
-template <int MR, int NV, typename Terms>
-void tile(int64_t items, const float* PLINTH_RESTRICT a, const float* PLINTH_RESTRICT b, float* PLINTH_RESTRICT c,
-          int64_t strideC, int rows, int columns, bool add, const float* scales) {
+// c[rows, columns] (+)= a[items][MR] * b[items][NV * kLanes], rows <= MR, columns <= NV * kLanes. Unpacked, a is
+// MR lines of items `lineStride` apart.
+template <int MR, int NV, typename Terms, bool kIsPacked = true>
+void tile(int64_t items, const float* PLINTH_RESTRICT a, int64_t lineStride, const float* PLINTH_RESTRICT b,
+          float* PLINTH_RESTRICT c, int64_t strideC, int rows, int columns, bool add) {
   F32 sum[MR][NV];
   PLINTH_UNROLL
   for (int i = 0; i < MR; i++) {
@@ -72,26 +72,35 @@ void tile(int64_t items, const float* PLINTH_RESTRICT a, const float* PLINTH_RES
     PLINTH_PREFETCH(c + i * strideC);
     if (NV > 1) PLINTH_PREFETCH(c + i * strideC + 16);
   }
-  for (int64_t k = 0; k < items; k++) {
+  const auto step = [&](auto&& itemOf) {
     F32 column[NV];
     PLINTH_UNROLL
     for (int j = 0; j < NV; j++) column[j] = simd::load(b + j * kLanes);
     for (int j = 0; j < NV; j++) PLINTH_PREFETCH(b + (8 * NV + j) * kLanes);
     PLINTH_UNROLL
     for (int i = 0; i < MR; i++) {
-      const F32 row = simd::splat(a[i]);
+      const F32 row = simd::splat(itemOf(i));
       PLINTH_UNROLL
       for (int j = 0; j < NV; j++) sum[i][j] = Terms::multiplyAdd(row, column[j], sum[i][j]);
     }
-    a += MR;
     b += NV * kLanes;
-  }
-  if (scales != nullptr) {
-    PLINTH_UNROLL
-    for (int j = 0; j < NV; j++) {
-      const F32 scale = simd::load(scales + j * kLanes);
-      PLINTH_UNROLL
-      for (int i = 0; i < MR; i++) sum[i][j] = sum[i][j] * scale;
+  };
+  if constexpr (kIsPacked) {
+    for (int64_t k = 0; k < items; k++) {
+      step([&](int i) { return a[i]; });
+      a += MR;
+    }
+  } else {
+    // A cache line of each line of a at a time; the next MR lines' are on their way meanwhile.
+    constexpr int kLine = 16;
+    for (int64_t k = 0; k < items; k += kLine) {
+      for (int i = 0; i < MR; i++) PLINTH_PREFETCH_L2(a + (MR + i) * lineStride);
+      for (int i = 0; i < MR; i++) PLINTH_PREFETCH(a + i * lineStride + kLine);
+      const int64_t n = items - k < kLine ? items - k : kLine;
+      for (int64_t t = 0; t < n; t++) {
+        step([&](int i) { return a[i * lineStride]; });
+        a++;
+      }
     }
   }
   if (rows == MR && columns == NV * kLanes) {
@@ -118,7 +127,7 @@ void tile(int64_t items, const float* PLINTH_RESTRICT a, const float* PLINTH_RES
   }
 }
 
-using Tile = void (*)(int64_t, const float*, const float*, float*, int64_t, int, int, bool, const float*);
+using Tile = void (*)(int64_t, const float*, int64_t, const float*, float*, int64_t, int, int, bool);
 
 // Heights a panel of A may have: full panels kMr, the last one the smallest of these that holds it.
 #if defined(__AVX512F__)
@@ -149,6 +158,12 @@ Tile pickTile(int height, int vectors) {
   } else {
     return nullptr;
   }
+}
+
+// The same for an unpacked full panel of A.
+template <typename Terms>
+Tile pickDirectTile(int vectors) {
+  return vectors == 1 ? tile<kMr, 1, Terms, false> : tile<kMr, kNv, Terms, false>;
 }
 
 }  // namespace plinth::matmul
