@@ -259,23 +259,21 @@ std::shared_ptr<Program> toProgram(napi_env env, napi_value value, const char* w
   return *static_cast<std::shared_ptr<Program>*>(data);
 }
 
-// Appends the buffers' addresses to `pointers` and the buffers themselves to `keep`.
-void readBuffers(napi_env env, napi_value list, const char* what, const std::vector<int64_t>& expected, napi_value keep,
-                 uint32_t keepFrom, std::vector<void*>& pointers) {
+// Appends the buffers' addresses to `pointers`.
+void readBuffers(napi_env env, napi_value list, const char* what, const std::vector<int64_t>& expected,
+                 std::vector<void*>& pointers) {
   const uint32_t n = js::length(env, list, "run");
   if (n != expected.size()) {
     throw std::runtime_error(std::string("run: expected ") + std::to_string(expected.size()) + " " + what + "s, got " +
                              std::to_string(n));
   }
   for (uint32_t i = 0; i < n; i++) {
-    const napi_value view = js::get(env, list, i);
-    const js::Bytes bytes = js::toBytes(env, view, "run");
+    const js::Bytes bytes = js::toBytes(env, js::get(env, list, i), "run");
     if (bytes.size != expected[i]) {
       throw std::runtime_error(std::string("run: expected ") + std::to_string(expected[i]) + " bytes for " + what + " " +
                                std::to_string(i) + ", got " + std::to_string(bytes.size));
     }
     pointers.push_back(bytes.data);
-    js::check(env, napi_set_element(env, keep, keepFrom + i, view));
   }
 }
 
@@ -287,9 +285,11 @@ napi_value run(napi_env env, const Args& args) {
   const auto& inputBytes = request->program->inputBytes();
   const auto& outputBytes = request->program->outputBytes();
   napi_value keep, promise;
-  js::check(env, napi_create_array_with_length(env, inputBytes.size() + outputBytes.size(), &keep));
-  readBuffers(env, args[1], "input", inputBytes, keep, 0, request->inputs);
-  readBuffers(env, args[2], "output", outputBytes, keep, static_cast<uint32_t>(inputBytes.size()), request->outputs);
+  // The lists keep their buffers: whoever runs a program leaves them as they are.
+  js::check(env, napi_create_array_with_length(env, 2, &keep));
+  for (uint32_t i = 0; i < 2; i++) js::check(env, napi_set_element(env, keep, i, args[i + 1]));
+  readBuffers(env, args[1], "input", inputBytes, request->inputs);
+  readBuffers(env, args[2], "output", outputBytes, request->outputs);
   auto completion = std::make_unique<Completion>();
   js::check(env, napi_create_reference(env, keep, 1, &completion->buffers));
   js::check(env, napi_create_promise(env, &completion->deferred, &promise));

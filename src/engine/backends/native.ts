@@ -4,6 +4,7 @@ import type { StepCost } from "../compile/cost.ts";
 import { dtypeBytes, type HostArray } from "../ir/dtype.ts";
 import type { Graph } from "../ir/graph.ts";
 import { NdArray } from "../ir/nd-array.ts";
+import { sizeOf } from "../ir/shape.ts";
 import type { Backend, Executable, ExecutableStats, ProfileEntry } from "./backend.ts";
 import { checkInputs } from "./check-inputs.ts";
 import { loadNative, type NativeAddon, type NativeProgram } from "./load-native.ts";
@@ -42,8 +43,12 @@ class NativeExecutable implements Executable {
     const outputs = this.#graph.outputs.map(({ shape, dtype }, i) => {
       const alias = this.#aliases[i];
       if (alias === undefined) return NdArray.on(this.#addon.allocate(byteLength(shape, dtype)), 0, dtype, shape);
-      const { buffer, byteOffset } = memory[alias] as HostArray;
-      return NdArray.on(buffer as ArrayBuffer, byteOffset, dtype, shape);
+      const given = memory[alias] as HostArray;
+      // The very view where it fits: a cache has many, and every one more is work for the garbage collector.
+      if (this.#graph.inputs[alias]?.dtype === dtype && given.length === sizeOf(shape)) {
+        return new NdArray(dtype, shape, given);
+      }
+      return NdArray.on(given.buffer as ArrayBuffer, given.byteOffset, dtype, shape);
     });
     for (const index of this.#graph.donated) (inputs[index] as NdArray).donate();
     try {
