@@ -12,6 +12,7 @@ import {
   concat,
   constant,
   createBackend,
+  dequantize,
   exp,
   type Graph,
   gelu,
@@ -378,4 +379,13 @@ test("quantised products of one input are one call, with the bits that each has 
     assert.deepEqual(together[0]?.data, (await product(given, a as NdArray))[0]?.data);
     assert.deepEqual(together[1]?.data, (await product(given, b as NdArray))[0]?.data);
   }
+});
+
+test("quantised weights are unpacked right before they are read", () => {
+  const layout = { format: "nf4", groupSize: 32, outSize: 8, inSize: 32 } as const;
+  const words = input({ shape: [packingOf(layout).words], dtype: "int32" });
+  const x = float(4, 8);
+  const weight = dequantize(words, layout);
+  const spec = compile([words, x], [matmul(softmax(x), weight)]);
+  assert.deepEqual(spec.instructions.map(({ kernel }) => kernel).slice(-2), ["dequantize", "matmul"]);
 });

@@ -6,7 +6,7 @@ import { absorbIntoKernels } from "./absorb.ts";
 import { accumulateInPlace } from "./accumulate.ts";
 import { costOf, type StepCost } from "./cost.ts";
 import { decompose } from "./decompose.ts";
-import { joinProducts } from "./join-products.ts";
+import { joinProducts, unpackLate } from "./join-products.ts";
 import { lower } from "./lower.ts";
 import type { View } from "./lowered.ts";
 import { checkFits } from "./memory-limit.ts";
@@ -30,7 +30,7 @@ function removeBarriers(graph: Graph): Graph {
 /** A graph as a program for the native runner. Throws PlinthError when it cannot fit in memory. */
 export function compileProgram(graph: Graph): CompiledProgram {
   const steps = lower(absorbIntoKernels(rematerialise(accumulateInPlace(removeBarriers(decompose(graph))))));
-  const lowered = joinProducts(steps);
+  const lowered = unpackLate(joinProducts(steps));
   const plan = planMemory(lowered, graph.donated);
   const instructions = plan.steps.map(
     (step, i): Instruction => ({

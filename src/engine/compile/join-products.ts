@@ -1,4 +1,4 @@
-import type { Lowered, Step, View } from "./lowered.ts";
+import type { Buffer, Lowered, Step, View } from "./lowered.ts";
 
 /**
  * Products of one input with several quantised weights (queries, keys and values; gate and up) become one kernel call: its
@@ -38,4 +38,29 @@ function join(a: Step, b: Step): Step {
     outputs: [...a.outputs, ...b.outputs],
     ints: [...a.ints, ...b.ints],
   };
+}
+
+/**
+ * Unpacks quantised weights right before their first reader. They wait for nothing, so the order of the program says little
+ * of when they are wanted, and unpacked they are large.
+ */
+export function unpackLate(lowered: Lowered): Lowered {
+  const waiting = new Map<Buffer, Step>();
+  const steps: Step[] = [];
+  for (const step of lowered.steps) {
+    const [words] = step.inputs;
+    const [weight] = step.outputs;
+    if (step.kernel === "dequantize" && words?.buffer.source !== undefined && weight !== undefined) {
+      waiting.set(weight.buffer, step);
+      continue;
+    }
+    for (const { buffer } of step.inputs) {
+      const unpacking = waiting.get(buffer);
+      if (unpacking !== undefined) steps.push(unpacking);
+      waiting.delete(buffer);
+    }
+    steps.push(step);
+  }
+  // What nobody reads is an output.
+  return { ...lowered, steps: [...steps, ...waiting.values()] };
 }
