@@ -327,6 +327,13 @@ test("flops: matrix products and attention are counted", () => {
   const w = float(6, 7);
   assert.equal(compileProgram(graphOf([x], [exp(x)])).stats.flops, 0);
   assert.equal(compileProgram(graphOf([x, w], [matmul(x, w)])).stats.flops, 2 * 5 * 6 * 7);
+  const product = matmul(x, w);
+  const several = compileProgram(graphOf([x, w], [product, exp(product)]));
+  assert.deepEqual(
+    [several.stats.instructions, several.stats.flops],
+    [1, 2 * 5 * 6 * 7],
+    "an epilogue's outputs count once",
+  );
 });
 
 test("a program that cannot fit says so before it runs", () => {

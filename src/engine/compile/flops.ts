@@ -8,7 +8,9 @@ import type { Step, View } from "./lowered.ts";
 export function flopsOf(step: Step): number {
   if (["matmul", "matmul_add", "quantized_matmul"].includes(step.kernel)) {
     const inner = (step.inputs[0] as View).shape.at(-1) ?? 0;
-    return step.outputs.reduce((sum, { shape }) => sum + 2 * sizeOf(shape) * inner, 0);
+    // Weights that share their input have an output each; what an epilogue makes of one product is no more of it.
+    const products = step.kernel === "quantized_matmul" ? step.outputs : step.outputs.slice(0, 1);
+    return products.reduce((sum, { shape }) => sum + 2 * sizeOf(shape) * inner, 0);
   }
   if (step.kernel.startsWith("conv")) {
     // Every point of y[N, O, ...] with the taps of one output channel; weight and y are in turn inputs and output.
