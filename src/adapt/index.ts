@@ -19,6 +19,17 @@ export {
   type InstructionReport,
   readInstructions,
 } from "./instructions.ts";
+export {
+  checkLabelled,
+  encodeLabelled,
+  headOfRecords,
+  type LabelledData,
+  type LabelledRecord,
+  type QuestionRecord,
+  type SimilarRecord,
+  type TextRecord,
+  type WordsRecord,
+} from "./labelled.ts";
 export { initLora, loadAdapter, lora, withLora } from "./lora.ts";
 export { editLora, type LoraScale } from "./lora-edit.ts";
 export { type LinearModule, type Lora, linearModules, loraScale } from "./lora-modules.ts";

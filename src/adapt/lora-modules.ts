@@ -1,4 +1,4 @@
-import type { Model, ParameterSpec } from "../models/index.ts";
+import type { HeadConfig, Model, ParameterSpec } from "../models/index.ts";
 import type { Parameters } from "../train/index.ts";
 
 /** A low-rank adapter: what PEFT's `adapter_config.json` says of it, and its arrays. */
@@ -13,6 +13,10 @@ export interface Lora {
   readonly baseModel?: string | undefined;
   /** `<module>.lora_A.weight` [rank,in] and `<module>.lora_B.weight` [out,rank]. */
   readonly params: Parameters;
+  /** Parameters that train whole, in place of the base's: a head that the base does not have (PEFT's `modules_to_save`). */
+  readonly saved?: Parameters;
+  /** The head that these belong to. */
+  readonly head?: HeadConfig;
 }
 
 /** Factor of the low-rank product: alpha / rank, or alpha / sqrt(rank) (Kalajdzievski 2023). */

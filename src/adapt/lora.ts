@@ -1,11 +1,11 @@
 import { PlinthError } from "../base/index.ts";
-import { HostRandom, NdArray, Tensor, type Tree } from "../engine/index.ts";
-import { editFamily, type Model } from "../models/index.ts";
-import { assemblePlain } from "../train/index.ts";
-import { type AdapterOptions, defineAdapter } from "./adapter.ts";
+import { decodeFloat32, HostRandom, NdArray, Tensor, type Tree } from "../engine/index.ts";
+import { editFamily, headOf, type Model, withHead } from "../models/index.ts";
+import { assemblePlain, type Parameters } from "../train/index.ts";
+import { type Adaptation, type AdapterOptions, defineAdapter } from "./adapter.ts";
 import { editLora, type LoraScale } from "./lora-edit.ts";
 import { type LinearModule, type Lora, linearModules, loraScale } from "./lora-modules.ts";
-import { readPeft, writePeft } from "./peft.ts";
+import { readHead, readPeft, writePeft } from "./peft.ts";
 
 /** A new adapter that changes nothing yet: A uniform in ±1/sqrt(in), B zero, as PEFT begins. */
 export function initLora(model: Model, options: AdapterOptions): Lora {
@@ -30,12 +30,26 @@ export function initLora(model: Model, options: AdapterOptions): Lora {
     params[`${module.path}.lora_B.weight`] = NdArray.zeros("float32", [module.out, rank]);
   }
   const names = new Set(modules.map(({ path }) => path.slice(path.lastIndexOf(".") + 1)));
-  return { rank, alpha, dropout, rsLora, targets: [...names], baseModel: options.baseModel, params };
+  const head = freshHead(model);
+  return { rank, alpha, dropout, rsLora, targets: [...names], baseModel: options.baseModel, params, ...head };
+}
+
+/** What trains whole: the head that the model got and no checkpoint has trained. */
+function freshHead({ config, fresh = [], params }: Model): Pick<Lora, "saved" | "head"> {
+  if (fresh.length === 0) return {};
+  const saved = fresh.map((name) => [name, float32Copy(params.get(name) as NdArray)] as const);
+  return { saved: Object.fromEntries(saved), head: headOf(config) };
+}
+
+/** Training consumes the arrays that it gets, the model keeps its own. */
+function float32Copy({ dtype, shape, data }: NdArray): NdArray {
+  return new NdArray("float32", shape, dtype === "float32" ? data.slice() : decodeFloat32(dtype, data));
 }
 
 /** Modules whose path is a target or ends in one at a dot. Throws PlinthError naming a target that matches nothing. */
 function selectModules(model: Model, targets: readonly string[]): LinearModule[] {
-  const modules = linearModules(model);
+  // A new head trains whole.
+  const modules = linearModules(model).filter(({ path }) => model.fresh?.includes(`${path}.weight`) !== true);
   const leaf = (path: string): string => path.slice(path.lastIndexOf(".") + 1);
   const available = [...new Set(modules.map(({ path }) => leaf(path)))];
   const chosen = new Set<LinearModule>();
@@ -56,27 +70,49 @@ function selectModules(model: Model, targets: readonly string[]): LinearModule[]
 }
 
 /**
+ * How a new LoRA on `model` trains: its additions and, where the model has a new head, that whole. `base` is what runs, the model
+ * itself or the model quantised; `edit` changes the tree of its weights first.
+ */
+export function adaptLora(
+  model: Model,
+  base: Model,
+  options: AdapterOptions,
+  edit: (params: Tree<Tensor>) => Tree<Tensor> = (params) => params,
+): Adaptation {
+  const adapter = initLora(model, options);
+  const scale: LoraScale = { scale: loraScale(adapter), dropout: adapter.dropout };
+  const specs = model.family.parameters(model.config);
+  const { params: added, saved = {} } = adapter;
+  const trained = (all: Parameters): Lora => ({
+    ...adapter,
+    params: pick(all, added),
+    ...(adapter.saved === undefined ? {} : { saved: pick(all, saved) }),
+  });
+  return {
+    trainable: { ...added, ...saved },
+    frozen: Object.fromEntries([...base.params].filter(([name]) => !Object.hasOwn(saved, name))),
+    assemble: (trainable, frozen, key) =>
+      editLora(edit(assemblePlain(pick(trainable, saved), frozen, key)), trainable, scale, key),
+    decay: (name) => !Object.hasOwn(saved, name) || specs[name]?.decay === true,
+    files: {
+      save: (params, folder) => writePeft(trained(params), linearModules(model), folder),
+      load: async (folder) => {
+        const { params, saved } = await readPeft(folder, linearModules(model), specs);
+        return { ...params, ...saved };
+      },
+    },
+    result: (params) => withLora(base, trained(params)),
+  };
+}
+
+/**
  * Low-rank adaptation (Hu et al. 2021): the model stays as it is, each target layer gets + scale · B A x. The result is
  * a folder in PEFT's format.
  */
 export const lora = defineAdapter({
   method: "lora",
   summary: "train low-rank additions to linear layers; the result is a small PEFT adapter",
-  adapt(model, options) {
-    const adapter = initLora(model, options);
-    const scale: LoraScale = { scale: loraScale(adapter), dropout: adapter.dropout };
-    return {
-      trainable: adapter.params,
-      frozen: Object.fromEntries(model.params),
-      assemble: (trainable, frozen, key) => editLora(assemblePlain({}, frozen, key), trainable, scale, key),
-      decay: () => true,
-      files: {
-        save: (params, folder) => writePeft({ ...adapter, params }, linearModules(model), folder),
-        load: async (folder) => (await readPeft(folder, linearModules(model))).params,
-      },
-      result: (params) => withLora(model, { ...adapter, params }),
-    };
-  },
+  adapt: (model, options) => adaptLora(model, model, options),
 });
 
 /**
@@ -90,12 +126,18 @@ export function withLora(model: Model, adapter: Lora): Model {
   const names = Object.keys(adapter.params);
   return {
     ...model,
-    params: new Map([...model.params, ...Object.entries(adapter.params)]),
+    params: new Map([...model.params, ...Object.entries({ ...adapter.params, ...adapter.saved })]),
+    fresh: undefined,
     family: editFamily(family, (params) => {
       const own = Object.fromEntries(names.map((name) => [name, leafAt(params, name)]));
       return editLora(params, own, scale);
     }),
   };
+}
+
+/** Those entries of `all` that `names` has, in its order. */
+function pick<T>(all: Readonly<Record<string, T>>, names: Readonly<Record<string, unknown>> = {}): Record<string, T> {
+  return Object.fromEntries(Object.keys(names).map((name) => [name, all[name] as T]));
 }
 
 function leafAt(tree: Tree<Tensor>, name: string): Tensor {
@@ -106,9 +148,12 @@ function leafAt(tree: Tree<Tensor>, name: string): Tensor {
 }
 
 /**
- * The model with a PEFT adapter folder on it. Throws PlinthError when the adapter is damaged or belongs to another
- * model.
+ * The model with a PEFT adapter folder on it, under the head that the adapter has trained where it names one. Throws PlinthError
+ * when the adapter is damaged or belongs to another model.
  */
 export async function loadAdapter(model: Model, folder: string): Promise<Model> {
-  return withLora(model, await readPeft(folder, linearModules(model)));
+  const head = await readHead(folder);
+  const { kind, labels, problem } = head ?? headOf(model.config);
+  const base = head === undefined ? model : withHead(model, { head: kind, labels, problem });
+  return withLora(base, await readPeft(folder, linearModules(base), base.family.parameters(base.config)));
 }

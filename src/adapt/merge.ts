@@ -55,5 +55,6 @@ async function addScaled(model: Model, adapter: Lora, scale: number): Promise<Mo
       new NdArray(weight.dtype, weight.shape, encodeHost(weight.dtype, (await merged.read()) as Float32Array)),
     );
   }
+  for (const [name, array] of Object.entries(adapter.saved ?? {})) params.set(name, array);
   return { ...model, params };
 }

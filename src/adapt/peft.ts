@@ -1,12 +1,30 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { makeFolder, PlinthError, readJson, writeJsonAtomic } from "../base/index.ts";
-import { formatShape, type NdArray, sameShape } from "../engine/index.ts";
-import { readSafetensors, writeSafetensors } from "../models/index.ts";
+import { formatShape, type NdArray, type Shape, sameShape } from "../engine/index.ts";
+import {
+  type HeadConfig,
+  type HeadKind,
+  headConfig,
+  headKinds,
+  type ParameterSpec,
+  readSafetensors,
+  writeSafetensors,
+} from "../models/index.ts";
 import type { LinearModule, Lora } from "./lora-modules.ts";
 
 const prefix = "base_model.model.";
 const configFile = "adapter_config.json";
 const weightsFile = "adapter_model.safetensors";
+/** The head that an adapter has trained, with the names of its labels, which PEFT's file has no place for. */
+const headFile = "head.json";
+const taskTypes: Readonly<Partial<Record<HeadKind, string>>> = {
+  lm: "CAUSAL_LM",
+  "sequence-classification": "SEQ_CLS",
+  "token-classification": "TOKEN_CLS",
+  "question-answering": "QUESTION_ANS",
+  none: "FEATURE_EXTRACTION",
+};
 
 /**
  * Writes PEFT's two files: `adapter_config.json` and `adapter_model.safetensors` with keys
@@ -17,11 +35,13 @@ export async function writePeft(adapter: Lora, modules: readonly LinearModule[],
   const transposed = modules.some(({ path, transposed }) => transposed && `${path}.lora_A.weight` in adapter.params);
   await writeSafetensors(
     join(folder, weightsFile),
-    Object.entries(adapter.params).map(([name, array]) => [prefix + name, array] as const),
+    Object.entries({ ...adapter.params, ...adapter.saved }).map(([name, array]) => [prefix + name, array] as const),
   );
+  const savedModules = new Set(Object.keys(adapter.saved ?? {}).map((name) => name.slice(0, name.lastIndexOf("."))));
+  if (adapter.head !== undefined) await writeJsonAtomic(join(folder, headFile), adapter.head);
   await writeJsonAtomic(join(folder, configFile), {
     peft_type: "LORA",
-    task_type: "CAUSAL_LM",
+    task_type: taskTypes[adapter.head?.kind ?? "lm"] ?? null,
     base_model_name_or_path: adapter.baseModel ?? null,
     inference_mode: true,
     r: adapter.rank,
@@ -32,7 +52,7 @@ export async function writePeft(adapter: Lora, modules: readonly LinearModule[],
     bias: "none",
     use_rslora: adapter.rsLora,
     use_dora: false,
-    modules_to_save: null,
+    modules_to_save: savedModules.size === 0 ? null : [...savedModules],
     init_lora_weights: true,
     rank_pattern: {},
     alpha_pattern: {},
@@ -58,18 +78,33 @@ const inert = new Set([
 /** Ways to begin that leave the base model as it is. The others move a part of its weights into the adapter. */
 const plainInits: readonly unknown[] = [true, false, null, undefined, "gaussian", "orthogonal", "eva"];
 
+/** The head that an adapter of this folder was trained with, where it says so. Throws PlinthError when the file is damaged. */
+export async function readHead(folder: string): Promise<HeadConfig | undefined> {
+  const path = join(folder, headFile);
+  if (!existsSync(path)) return undefined;
+  const { kind, labels, problem } = (await readJson(path)) as Partial<HeadConfig>;
+  if (kind !== undefined && headKinds.includes(kind) && Array.isArray(labels)) return headConfig(kind, labels, problem);
+  throw new PlinthError(`${path}: not a head (kind, labels)`, "copy the adapter's folder again");
+}
+
 /**
- * Reads a LoRA adapter that PEFT (or Plinth) wrote for a model with these layers. Throws PlinthError naming what is
- * missing, does not fit, or uses a feature of PEFT that is not implemented.
+ * Reads a LoRA adapter that PEFT (or Plinth) wrote for a model with these layers, with what it trained whole (`modules_to_save`) of
+ * these parameters. Throws PlinthError naming what is missing, does not fit, or uses a feature of PEFT that is not implemented.
  */
-export async function readPeft(folder: string, modules: readonly LinearModule[]): Promise<Lora> {
+export async function readPeft(
+  folder: string,
+  modules: readonly LinearModule[],
+  specs: Readonly<Record<string, ParameterSpec>> = {},
+): Promise<Lora> {
   const path = join(folder, configFile);
   const config = (await readJson(path)) as Record<string, unknown>;
   checkFeatures(config, path);
   const rank = numberOf(config, "r", path);
   const alpha = numberOf(config, "lora_alpha", path);
   const dropout = config.lora_dropout === undefined ? 0 : numberOf(config, "lora_dropout", path);
-  const params = await readParams(join(folder, weightsFile), modules, rank);
+  const whole = Array.isArray(config.modules_to_save) ? (config.modules_to_save as string[]) : [];
+  const { params, saved } = await readParams(join(folder, weightsFile), modules, rank, savedShapes(specs, whole, path));
+  const head = await readHead(folder);
   checkTargets(config.target_modules, Object.keys(params), path);
   const baseModel = config.base_model_name_or_path;
   return {
@@ -80,7 +115,29 @@ export async function readPeft(folder: string, modules: readonly LinearModule[])
     targets: [...new Set(Object.keys(params).map((name) => name.split(".").at(-3) as string))],
     ...(typeof baseModel === "string" ? { baseModel } : {}),
     params,
+    ...(Object.keys(saved).length === 0 ? {} : { saved }),
+    ...(head === undefined ? {} : { head }),
   };
+}
+
+/** Shapes of the parameters of modules called `names`, matched as suffixes at a dot. */
+function savedShapes(
+  specs: Readonly<Record<string, ParameterSpec>>,
+  names: readonly string[],
+  path: string,
+): Map<string, Shape> {
+  const wanted = new Map<string, Shape>();
+  for (const [parameter, { shape }] of Object.entries(specs)) {
+    const module = parameter.slice(0, parameter.lastIndexOf("."));
+    if (names.some((name) => module === name || module.endsWith(`.${name}`))) wanted.set(parameter, shape);
+  }
+  if (names.length > 0 && wanted.size === 0) {
+    throw new PlinthError(
+      `${path}: modules_to_save lists ${names.join(", ")}, which this model does not have`,
+      "open the base model with the head that the adapter was trained for",
+    );
+  }
+  return wanted;
 }
 
 function checkFeatures(config: Record<string, unknown>, path: string): void {
@@ -96,7 +153,16 @@ function checkFeatures(config: Record<string, unknown>, path: string): void {
       "convert the adapter with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...)",
     );
   }
-  const read = ["peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "init_lora_weights"];
+  const read = [
+    "peft_type",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "use_rslora",
+    "init_lora_weights",
+    "modules_to_save",
+  ];
   for (const [key, value] of Object.entries(config)) {
     if (read.includes(key) || inert.has(key) || isOff(value) || (key === "bias" && value === "none")) continue;
     throw new PlinthError(
@@ -121,14 +187,16 @@ async function readParams(
   path: string,
   modules: readonly LinearModule[],
   rank: number,
-): Promise<Record<string, NdArray>> {
+  whole: ReadonlyMap<string, Shape>,
+): Promise<{ params: Record<string, NdArray>; saved: Record<string, NdArray> }> {
   const file = await readSafetensors(path);
-  const wanted = new Map(
-    modules.flatMap((module) => [
+  const wanted = new Map<string, Shape>([
+    ...modules.flatMap((module): [string, Shape][] => [
       [`${module.path}.lora_A.weight`, [rank, module.in]],
       [`${module.path}.lora_B.weight`, [module.out, rank]],
     ]),
-  );
+    ...whole,
+  ]);
   const found: Record<string, NdArray> = {};
   for (const key of file.entries.keys()) {
     const name = key.startsWith(prefix) ? key.slice(prefix.length) : key;
@@ -165,7 +233,14 @@ async function readParams(
   }
   if (Object.keys(params).length === 0)
     throw new PlinthError(`${path}: holds no LoRA weights`, "save the adapter again");
-  return params;
+  const saved: Record<string, NdArray> = {};
+  for (const name of whole.keys()) {
+    if (found[name] === undefined) {
+      throw new PlinthError(`${path}: "${prefix}${name}" is missing`, "the file is incomplete; copy or save it again");
+    }
+    saved[name] = found[name];
+  }
+  return { params, saved };
 }
 
 /** Every target that the config lists must be in the file: PEFT would begin a missing one at random. */

@@ -1,10 +1,6 @@
 import { type Model, quantizeModel, quantizeTree } from "../models/index.ts";
-import { assemblePlain } from "../train/index.ts";
 import { defineAdapter } from "./adapter.ts";
-import { initLora, withLora } from "./lora.ts";
-import { editLora, type LoraScale } from "./lora-edit.ts";
-import { linearModules, loraScale } from "./lora-modules.ts";
-import { readPeft, writePeft } from "./peft.ts";
+import { adaptLora } from "./lora.ts";
 
 /**
  * LoRA on a frozen base of 4-bit NormalFloat weights with double quantisation in groups of 64 (QLoRA, Dettmers et al.
@@ -17,19 +13,6 @@ export const qlora = defineAdapter({
   adapt(model, options) {
     const base: Model = model.quantized === undefined ? quantizeModel(model, { format: "nf4" }) : model;
     const layouts = base.quantized ?? new Map();
-    const adapter = initLora(model, options);
-    const scale: LoraScale = { scale: loraScale(adapter), dropout: adapter.dropout };
-    return {
-      trainable: adapter.params,
-      frozen: Object.fromEntries(base.params),
-      assemble: (trainable, frozen, key) =>
-        editLora(quantizeTree(assemblePlain({}, frozen, key), layouts), trainable, scale, key),
-      decay: () => true,
-      files: {
-        save: (params, folder) => writePeft({ ...adapter, params }, linearModules(model), folder),
-        load: async (folder) => (await readPeft(folder, linearModules(model))).params,
-      },
-      result: (params) => withLora(base, { ...adapter, params }),
-    };
+    return adaptLora(model, base, options, (params) => quantizeTree(params, layouts));
   },
 });

@@ -47,6 +47,8 @@ export interface TrainingDefaults {
   readonly lr: number;
   readonly warmupSteps: (steps: number) => number;
   readonly weightDecay: number;
+  /** The loss is of labels, not of text: bits per byte of it mean nothing. */
+  readonly isLabelled?: boolean;
 }
 
 /** Flags resolved: what `train` takes, and the plain values that decide the result, under the users' names. */
@@ -97,7 +99,7 @@ export function readTraining(args: CommandArgs, io: CommandIo, defaults: Trainin
       keepLast: args.number("keep-last") ?? 2,
       ...(heldOutEvery === undefined ? {} : { heldOutEvery }),
       signal: io.signal,
-      onEvent: progressReporter(io),
+      onEvent: progressReporter(io, defaults.isLabelled === true),
       ...peakFlops(precision),
     },
   };
@@ -135,7 +137,7 @@ function peakFlops(precision: Precision): { peakFlops?: number } {
 }
 
 /** Speaks of a run: a line that moves with the steps, and one that stays for what matters. */
-function progressReporter(io: CommandIo): (event: TrainEvent) => void {
+function progressReporter(io: CommandIo, isLabelled: boolean): (event: TrainEvent) => void {
   let steps = 0;
   let heldOut = "";
   return (event) => {
@@ -151,14 +153,14 @@ function progressReporter(io: CommandIo): (event: TrainEvent) => void {
       case "step": {
         const share = event.flopsShare === undefined ? "" : `  ${(100 * event.flopsShare).toFixed(0)}% of peak`;
         io.progress(
-          `step ${event.step}/${steps}  loss ${event.loss.toFixed(4)}${heldOut}  lr ${event.lr.toExponential(1)}  ${count(event.tokensPerSecond)} tokens/s${share}  ${duration(event.etaSeconds)} left`,
+          `step ${event.step}/${steps}  loss ${event.loss.toFixed(4)}${heldOut}  lr ${event.lr.toExponential(1)}  ${count(event.tokensPerSecond)} ${isLabelled ? "labels" : "tokens"}/s${share}  ${duration(event.etaSeconds)} left`,
         );
         break;
       }
       case "heldOut":
-        heldOut = `  held-out ${event.bitsPerByte.toFixed(4)} bits/byte`;
+        heldOut = `  held-out ${isLabelled ? event.loss.toFixed(4) : `${event.bitsPerByte.toFixed(4)} bits/byte`}`;
         io.note(
-          `step ${event.step}: held-out loss ${event.loss.toFixed(4)}, ${event.bitsPerByte.toFixed(4)} bits per byte`,
+          `step ${event.step}: held-out loss ${event.loss.toFixed(4)}${isLabelled ? "" : `, ${event.bitsPerByte.toFixed(4)} bits per byte`}`,
         );
         break;
       case "checkpoint":
@@ -172,7 +174,12 @@ function progressReporter(io: CommandIo): (event: TrainEvent) => void {
 }
 
 /** Says how a run ended, in words and as the JSON document. */
-export function reportTraining(io: CommandIo, out: string, result: TrainedModel): void {
+export function reportTraining(
+  io: CommandIo,
+  out: string,
+  result: TrainedModel,
+  { isLabelled = false }: { readonly isLabelled?: boolean } = {},
+): void {
   const { status, step, loss, heldOut, best, tokens, tokensPerSecond, seconds } = result;
   if (status === "interrupted") {
     io.note(`stopped after step ${step}; give the same command with --resume to continue (${out})`);
@@ -180,9 +187,10 @@ export function reportTraining(io: CommandIo, out: string, result: TrainedModel)
     const measured =
       heldOut === undefined
         ? ""
-        : `, held-out ${heldOut.loss.toFixed(4)} (${heldOut.bitsPerByte.toFixed(4)} bits per byte)`;
+        : `, held-out ${heldOut.loss.toFixed(4)}${isLabelled ? "" : ` (${heldOut.bitsPerByte.toFixed(4)} bits per byte)`}`;
+    const unit = isLabelled ? "labels" : "tokens";
     io.print(
-      `${out}: ${step} steps, loss ${loss?.toFixed(4)}${measured}, ${count(tokens)} tokens at ${count(tokensPerSecond)} tokens/s in ${duration(seconds)}`,
+      `${out}: ${step} steps, loss ${loss?.toFixed(4)}${measured}, ${count(tokens)} ${unit} at ${count(tokensPerSecond)} ${unit}/s in ${duration(seconds)}`,
     );
   }
   io.result({ model: out, status, steps: step, loss, heldOut, best, tokens, tokensPerSecond, seconds });

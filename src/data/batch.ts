@@ -9,15 +9,22 @@ export const ignoreIndex = -100;
 export interface Batch {
   /** int32[B,T] */
   readonly tokens: NdArray;
-  /** int32[B,T], the token after each; -100 where there is none to predict. */
+  /**
+   * int32[B,T], the token after each; -100 where there is none to predict. Of labelled texts what their objective reads: int32[B]
+   * classes, int32[B,T] a class per token, int32[B,2] where an answer begins and ends, float32[B,n] values.
+   */
   readonly targets: NdArray;
   /** int32[B,T], restarting with each document of a row. Absent: 0..T-1. */
   readonly positions?: NdArray;
   /** int32[B,T], documents of a row from 1 on, 0 for padding. Absent: each row is one piece of text. */
   readonly segments?: NdArray;
+  /** int32[B,T], pairs of texts: 0 for tokens of the first, 1 for the second. */
+  readonly tokenTypes?: NdArray;
+  /** int32[B], pairs of texts for pretraining: 0 where the second follows the first, 1 where it does not. */
+  readonly nextSentence?: NdArray;
   /** Targets that are not ignored. */
   readonly tokenCount: number;
-  /** UTF-8 bytes that those targets stand for: bits per byte = nats / ln 2 / byteCount. */
+  /** UTF-8 bytes that those targets stand for: bits per byte = nats / ln 2 / byteCount. Of labelled texts the number of labels. */
   readonly byteCount: number;
 }
 

@@ -15,11 +15,22 @@ export { type Compression, compression } from "./compression.ts";
 export { type Dataset, type Document, openDataset } from "./dataset.ts";
 export type { Encoded, TruncateOptions, WindowOptions } from "./encoding.ts";
 export { type HeldOutOptions, heldOutBatches } from "./held-out-batches.ts";
+export {
+  contrastiveBatches,
+  contrastiveHeldOut,
+  type LabelledOptions,
+  type LabelledText,
+  labelledBatches,
+  labelledHash,
+  labelledHeldOut,
+  type TargetLayout,
+} from "./labelled-batches.ts";
 export type { Manifest, Split } from "./manifest.ts";
 export { type PackingReport, packingReport } from "./packing.ts";
 export { randomFor } from "./row-stream.ts";
 export { defineSource, type Source, type SourceItem, type SourceOptions } from "./source.ts";
 export type { StreamDecoder } from "./stream-decoder.ts";
+export { type EncodedPair, encodePairs, joinPair, type PairTokens, pairTokens, type TextPair } from "./text-pairs.ts";
 export { type TokenDocument, TokenDocuments, tokenDocuments } from "./token-documents.ts";
 export { type TokenizedDataset, type TokenizeOptions, tokenizeDataset } from "./tokenize-dataset.ts";
 export { type EncodeOptions, Tokenizer } from "./tokenizer.ts";

@@ -262,8 +262,8 @@ function createNative(json: TokenizerJson, name: string): NativeTokenizer {
 function withTokensOfPostProcessor(json: TokenizerJson, config: TokenizerConfig): TokenizerConfig {
   const specials = new Set((json.added_tokens ?? []).filter((token) => token.special).map((token) => token.content));
   const usual = (names: readonly string[]) => names.find((name) => specials.has(name));
-  const eos = config.eos_token ?? usual(["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>"]);
-  const bos = config.bos_token ?? usual(["<s>", "<|begin_of_text|>", "<bos>"]);
+  const eos = config.eos_token ?? usual(["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[SEP]"]);
+  const bos = config.bos_token ?? usual(["<s>", "<|begin_of_text|>", "<bos>", "[CLS]"]);
   return {
     ...config,
     ...(eos === undefined ? {} : { eos_token: eos }),

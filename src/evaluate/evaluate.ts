@@ -1,8 +1,9 @@
 import { PlinthError } from "../base/index.ts";
 import type { Backend, Precision } from "../engine/index.ts";
-import type { Model } from "../models/index.ts";
+import { headOf, type Model } from "../models/index.ts";
 import { type PreparedTask, prepareTask } from "./few-shot.ts";
 import { measureChoices } from "./metrics/choice.ts";
+import { measureClassifier } from "./metrics/classifier.ts";
 import { measureCode, measureSolutions } from "./metrics/code.ts";
 import { measureCompletions } from "./metrics/completion.ts";
 import type { CodeOptions, MeasureContext } from "./metrics/context.ts";
@@ -100,7 +101,9 @@ function measure(prepared: PreparedTask, context: MeasureContext): Promise<Measu
     case "completion":
       return measureCompletions(prepared as PreparedTask<CompletionTask>, context);
     case "choice":
-      return measureChoices(prepared as PreparedTask<ChoiceTask>, context);
+      return headOf(context.model.config).kind === "sequence-classification"
+        ? measureClassifier(prepared as PreparedTask<ChoiceTask>, context)
+        : measureChoices(prepared as PreparedTask<ChoiceTask>, context);
     case "answer":
       return measureAnswers(prepared as PreparedTask<AnswerTask>, context);
     case "code":

@@ -25,6 +25,10 @@ export interface ChoiceItem extends ItemBase {
   readonly choices: readonly string[];
   /** Index of the right choice. */
   readonly answer: number;
+  /** What a classifier reads, whose labels the choices are; default the prompt. */
+  readonly text?: string | undefined;
+  /** Of a pair of texts, the second. */
+  readonly pair?: string | undefined;
 }
 
 /** A question that the model answers in its own words. */

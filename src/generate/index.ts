@@ -14,5 +14,14 @@ export type {
   TokenLogprob,
 } from "./options.ts";
 export { encodePrompts, modelBosId, modelEosIds } from "./prompts.ts";
+export {
+  classifyTexts,
+  embedTexts,
+  encodeTextPairs,
+  expectHead,
+  type HeadResult,
+  type RunHeadOptions,
+  runHead,
+} from "./run-head.ts";
 export { type Distribution, logSoftmax, nextTokenDistribution, pick, topIds } from "./sampler.ts";
 export { ignoreTarget, type Score, type ScoreOptions, type ScoreRequest, scoreSequences } from "./score.ts";

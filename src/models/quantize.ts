@@ -20,7 +20,7 @@ export interface ModelQuantization extends QuantizeOptions {
 
 /**
  * The model with quantised weights in its linear layers; embeddings, norms, biases and (without `head`) the output head
- * stay as they are. It runs like any other model, but can be neither saved nor merged into. Throws PlinthError when it is
+ * stay as they are, and so does a new head that is yet to be trained. It runs like any other model, but can be neither saved nor merged into. Throws PlinthError when it is
  * quantised already.
  */
 export function quantizeModel(model: Model, options: ModelQuantization): Model {
@@ -36,7 +36,8 @@ export function quantizeModel(model: Model, options: ModelQuantization): Model {
     const array = model.params.get(name) ?? (isHead ? tiedHead(model) : undefined);
     if (array === undefined) throw new PlinthError(`the model has no parameter "${name}"`, "load it again");
     const isLinear = (module === "linear" || module === "conv1d") && name.endsWith(".weight");
-    if (!isLinear || (isHead && options.head !== true)) {
+    const isUntrained = model.fresh?.includes(name) === true;
+    if (!isLinear || isUntrained || (isHead && options.head !== true)) {
       params.set(name, array);
       continue;
     }

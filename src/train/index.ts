@@ -1,8 +1,7 @@
 export { type CheckpointInfo, listCheckpoints, type RunState, readRunState } from "./checkpoint.ts";
 export { HeldOutMeasure } from "./held-out.ts";
+export { type Assemble, assemblePlain } from "./objectives/assemble.ts";
 export {
-  type Assemble,
-  assemblePlain,
   causalLm,
   causalLmBatch,
   causalLmData,
@@ -13,6 +12,7 @@ export { contrastive } from "./objectives/contrastive.ts";
 export { classLoss, type LabelledArrays, type LossSum, type ObjectiveOptions } from "./objectives/head-loss.ts";
 export {
   definePretraining,
+  objectiveOf,
   type PreparedObjective,
   type PretrainingObjective,
   type PretrainingOptions,

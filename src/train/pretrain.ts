@@ -1,7 +1,7 @@
 import type { Batch, BatchSource } from "../data/index.ts";
 import { decodeFloat32, NdArray } from "../engine/index.ts";
 import { loadModel, type Model, type ParameterSpec, saveModel } from "../models/index.ts";
-import { type PretrainingOptions, pretrainingObjective } from "./objectives/index.ts";
+import { objectiveOf, type PretrainingOptions } from "./objectives/index.ts";
 import { train } from "./train.ts";
 import type { ModelFiles, Parameters, TrainOptions, TrainResult } from "./types.ts";
 
@@ -30,7 +30,7 @@ export interface TrainedModel extends Omit<TrainResult, "parameters"> {
  */
 export async function pretrain(model: Model, options: LanguageModelOptions): Promise<TrainedModel> {
   const { data, heldOut, remat, objective: name, wholeWords, ...rest } = options;
-  const objective = pretrainingObjective(name, model.family).prepare(model, { remat, wholeWords, seed: rest.seed });
+  const objective = objectiveOf(model, name, { remat, wholeWords, seed: rest.seed });
   const specs = model.family.parameters(model.config);
   const { parameters, ...result } = await train({
     ...rest,

@@ -269,7 +269,7 @@ test("what PEFT can do and Plinth cannot is refused by name", async (t) => {
   };
   await refuse({ use_dora: true }, /use_dora true is a feature of PEFT that Plinth does not have\. Fix: /);
   await refuse({ bias: "all" }, /bias "all" is a feature of PEFT/);
-  await refuse({ modules_to_save: ["lm_head"] }, /modules_to_save \["lm_head"\] is a feature/);
+  await refuse({ modules_to_save: ["scores"] }, /modules_to_save lists scores, which this model does not have/);
   await refuse({ rank_pattern: { c_attn: 2 } }, /rank_pattern .* is a feature/);
   await refuse({ something_new: 3 }, /something_new 3 is a feature/);
   await refuse({ peft_type: "IA3" }, /peft_type "IA3" is not supported\. Fix: use an adapter of peft_type "LORA"/);

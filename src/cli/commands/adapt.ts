@@ -10,7 +10,9 @@ import {
   tokenDocuments,
   tokenizeDataset,
 } from "../../data/index.ts";
+import { headOf, type Model } from "../../models/index.ts";
 import type { Command, CommandArgs, CommandIo, OptionSpec } from "../command.ts";
+import { labelledData, readLabelled, withHeadFor } from "../labelled-data.ts";
 import { openModel } from "../open-model.ts";
 import { readTraining, reportTraining, trainingOptions } from "../training.ts";
 
@@ -20,9 +22,10 @@ const options: Readonly<Record<string, OptionSpec>> = {
   method: { type: "string", choices: methods, default: "lora", summary: "what trains" },
   data: {
     type: "string",
-    required: true,
-    summary: "JSONL of messages, prompt and completion, or text; or a folder written by plinth data build",
+    summary:
+      "JSONL of messages, prompt and completion, or text; of text and label, tokens and labels, question and context, or text and positive; or a folder written by plinth data build",
   },
+  task: { type: "string", summary: "instead of --data: a classification task to learn, NAME=PATH as for plinth eval" },
   "held-out": { type: "number", default: 0.05, summary: "share of a JSONL file's records held out to measure on" },
   context: { type: "integer", summary: "tokens of a row (default the model's context)" },
   rank: { type: "integer", summary: "lora: rank of the additions (default 8)" },
@@ -44,6 +47,8 @@ export const command: Command = {
   async run(args, io) {
     const path = args.positionals[0] as string;
     const method = args.string("method") ?? "lora";
+    const labelled = await readLabelled(args);
+    const isLabelled = labelled !== undefined;
     const {
       options: training,
       config,
@@ -56,16 +61,26 @@ export const command: Command = {
       lr: method === "full" ? 1e-4 : 1e-3,
       warmupSteps: (steps) => Math.min(20, Math.floor(steps / 10)),
       weightDecay: 0,
+      isLabelled,
     });
-    const model = await openModel(path);
+    const opened = await openModel(path);
+    const model = labelled === undefined ? opened : withHeadFor(opened, labelled, io, seed);
     if (model.tokenizer === undefined) {
       throw new PlinthError(
         `${path}: no tokenizer.json`,
         "put the tokenizer that the model was trained with into its folder",
       );
     }
-    const context = args.number("context") ?? model.config.contextLength;
-    const { train, heldOut } = await readData(args, io, { tokenizer: model.tokenizer, context, seed });
+    const { data, heldOut, context, hash } =
+      labelled === undefined
+        ? await textData(args, io, model, { batchSize, maxBatches, seed })
+        : await labelledData(labelled, model, io, {
+            batchSize,
+            maxBatches,
+            seed,
+            context: args.number("context"),
+            heldOutShare: args.number("held-out") ?? 0.05,
+          });
     const adapter = {
       rank: args.number("rank"),
       alpha: args.number("alpha"),
@@ -81,14 +96,37 @@ export const command: Command = {
       ...training,
       method,
       adapter: { ...adapter, baseModel: path },
-      data: packedBatches(train, { batchSize, context, seed }),
-      ...(heldOut.count === 0 ? {} : { heldOut: heldOutBatches(heldOut, { batchSize, context, maxBatches }) }),
-      config: { method, model: path, context, ...given, ...config },
-      dataHash: train.hash,
+      data,
+      ...(heldOut === undefined ? {} : { heldOut }),
+      config: { method, model: path, context, ...headOfRun(model), ...given, ...config },
+      dataHash: hash,
     });
-    reportTraining(io, training.out, result);
+    reportTraining(io, training.out, result, { isLabelled });
   },
 };
+
+/** The head, where it is not the language model's, so that runs from before there were others still resume. */
+function headOfRun({ config }: Model): Record<string, string | readonly string[]> {
+  const { kind, labels } = headOf(config);
+  return kind === "lm" ? {} : { head: kind, labels };
+}
+
+async function textData(
+  args: CommandArgs,
+  io: CommandIo,
+  model: Model,
+  { batchSize, maxBatches, seed }: { batchSize: number; maxBatches: number; seed: number },
+) {
+  const context = args.number("context") ?? model.config.contextLength;
+  const { train, heldOut } = await readData(args, io, { tokenizer: model.tokenizer as Tokenizer, context, seed });
+  return {
+    data: packedBatches(train, { batchSize, context, seed }),
+    heldOut: heldOut.count === 0 ? undefined : heldOutBatches(heldOut, { batchSize, context, maxBatches }),
+    context,
+    hash: train.hash,
+  };
+}
+
 type Given = Record<string, string | number | boolean | readonly string[]>;
 
 interface DataOptions {

@@ -9,7 +9,8 @@ import type { AnswerItem, ChoiceItem, CodeItem, CompletionItem, Task, TextItem }
 /**
  * A user's own task: JSON lines, optionally after a YAML header between two lines of `---`. The fields of the lines say
  * what kind it is: {"text"}; {"prompt", "completion"}; {"prompt" or "query", "choices", "answer": index or choice};
- * {"prompt" or "query", "answer": text or list}; {"prompt", "tests"}. Any line may have "id", "cluster" (items that are not independent)
+ * {"text", "label"} (or with a second text, "pair"; the choices are the labels of the file); {"prompt" or "query", "answer": text or list};
+ * {"prompt", "tests"}. Any line may have "id", "cluster" (items that are not independent)
  * and "split": "train" (an example for few-shot prompts, not tested). Throws PlinthError naming file and line.
  */
 export async function loadJsonlTask(path: string): Promise<Task> {
@@ -31,8 +32,10 @@ export async function loadJsonlTask(path: string): Promise<Task> {
       return { name, kind, ...read(toText) };
     case "completion":
       return { name, kind, ...format, ...read(toCompletion) };
-    case "choice":
-      return { name, kind, ...format, ...read(toChoice) };
+    case "choice": {
+      const labels = [...new Set([...tested, ...trained].flatMap(({ value: { label } }) => label ?? []))].sort();
+      return { name, kind, ...format, ...read((line, id) => toChoice(line, id, labels)) };
+    }
     case "answer":
       return { name, kind, ...format, ...read(toAnswer) };
     case "code":
@@ -62,6 +65,8 @@ const fields = z.strictObject({
   cluster: z.union([z.string(), z.number()]).transform(String).optional(),
   split: z.enum(["train", "test"]).optional(),
   text: text.optional(),
+  pair: text.optional(),
+  label: z.union([text, z.number()]).transform(String).optional(),
   prompt: text.optional(),
   query: text.optional(),
   completion: text.optional(),
@@ -125,6 +130,7 @@ function check<S extends z.ZodObject>(schema: S, value: unknown, where: string):
 
 function kindOf({ value, where }: Line<Fields>): Kind {
   const hasPrompt = value.prompt !== undefined || value.query !== undefined;
+  if (value.text !== undefined && value.label !== undefined) return "choice";
   if (value.text !== undefined && !hasPrompt) return "text";
   if (hasPrompt && value.choices !== undefined && value.answer !== undefined) return "choice";
   if (hasPrompt && value.completion !== undefined) return "completion";
@@ -132,7 +138,7 @@ function kindOf({ value, where }: Line<Fields>): Kind {
   if (hasPrompt && value.tests !== undefined) return "code";
   throw new PlinthError(
     `${where}: cannot tell what kind of item this is from its fields ${Object.keys(value).join(", ")}`,
-    "write text; or prompt and completion; or prompt, choices and answer; or prompt and answer; or prompt and tests",
+    "write text; or text and label; or prompt and completion; or prompt, choices and answer; or prompt and answer; or prompt and tests",
   );
 }
 
@@ -150,7 +156,12 @@ function toCompletion({ value }: Line<Fields>, id: string): CompletionItem {
   return { id, cluster: value.cluster, prompt: promptOf(value), completion: value.completion ?? "" };
 }
 
-function toChoice({ value, where }: Line<Fields>, id: string): ChoiceItem {
+function toChoice({ value, where }: Line<Fields>, id: string, labels: readonly string[]): ChoiceItem {
+  if (value.label !== undefined) {
+    const { cluster, text = "", pair } = value;
+    const prompt = pair === undefined ? text : `${text}\n${pair}`;
+    return { id, cluster, prompt, choices: labels, answer: labels.indexOf(value.label), text, pair };
+  }
   const choices = value.choices ?? [];
   const answer = typeof value.answer === "number" ? value.answer : choices.indexOf(String(value.answer));
   if (Number.isInteger(answer) && answer >= 0 && answer < choices.length) {

@@ -33,6 +33,6 @@ async function readItems(path: string, split: string): Promise<ChoiceItem[]> {
     const answer = ["0", "1"].indexOf(label as string);
     if (answer < 0) throw new PlinthError(`${where}: expected the label 0 or 1, got "${label}"`, "correct the line");
     const prompt = `${sentence}\nQuestion: Is this sentence positive or negative?\nAnswer:`;
-    return { id: `${split}-${i + 1}`, prompt, choices, answer };
+    return { id: `${split}-${i + 1}`, prompt, choices, answer, text: sentence as string };
   });
 }

@@ -1,19 +1,9 @@
 import { type Batch, type BatchSource, ignoreIndex } from "../../data/index.ts";
-import { cast, notEqual, reshape, sum, type Tensor, type Tree, unflatten } from "../../engine/index.ts";
+import { cast, notEqual, reshape, sum, type Tensor } from "../../engine/index.ts";
 import { expectDecoder, type ModelConfig, type ModelFamily, tokenLosses } from "../../models/index.ts";
 import type { LossFunction, TrainBatch, TrainData } from "../types.ts";
+import { type Assemble, assemblePlain } from "./assemble.ts";
 import { definePretraining } from "./pretraining.ts";
-
-/** Builds the model's parameter tree from what trains and what does not; adapters bring their own. */
-export type Assemble = (
-  trainable: Readonly<Record<string, Tensor>>,
-  frozen: Readonly<Record<string, Tensor>>,
-  key: Tensor | undefined,
-) => Tree<Tensor>;
-
-/** The parameters as they are, trainable and frozen side by side. */
-export const assemblePlain: Assemble = (trainable, frozen) =>
-  unflatten([...Object.entries(frozen), ...Object.entries(trainable)]);
 
 export interface CausalLmOptions {
   readonly assemble?: Assemble | undefined;
@@ -43,11 +33,10 @@ export function causalLm<C extends ModelConfig>(
   };
 }
 
-/** Names the arrays of a batch for {@link causalLm}. */
-export function causalLmBatch(batch: Batch): TrainBatch {
-  const { tokens, targets, positions, segments, tokenCount, byteCount } = batch;
-  const packed = positions === undefined || segments === undefined ? {} : { positions, segments };
-  return { arrays: { tokens, targets, ...packed }, tokenCount, byteCount };
+/** The arrays of a batch by name, as the objectives read them. */
+export function causalLmBatch({ tokenCount, byteCount, ...arrays }: Batch): TrainBatch {
+  const present = Object.entries(arrays).filter(([, array]) => array !== undefined);
+  return { arrays: Object.fromEntries(present), tokenCount, byteCount };
 }
 
 /** A source of batches as data for `train`. */
@@ -70,8 +59,8 @@ definePretraining({
   name: "clm",
   summary: "predict the next token (decoders)",
   defaultOf: "decoder",
-  prepare({ family, config }, { remat }) {
+  prepare({ family, config }, { remat, assemble }) {
     expectDecoder(family, "objective clm");
-    return { loss: causalLm(family, config, { remat }), data: causalLmData, heldOut: causalLmHeldOut };
+    return { loss: causalLm(family, config, { remat, assemble }), data: causalLmData, heldOut: causalLmHeldOut };
   },
 });

@@ -3,7 +3,7 @@ import { ignoreIndex } from "../../data/index.ts";
 import { cast, crossEntropy, notEqual, sum, type Tensor } from "../../engine/index.ts";
 import { type ForwardOutputs, type HeadKind, headOf, type ModelConfig, type ModelFamily } from "../../models/index.ts";
 import type { LossFunction } from "../types.ts";
-import { type Assemble, assemblePlain } from "./causal-lm.ts";
+import { type Assemble, assemblePlain } from "./assemble.ts";
 
 export interface ObjectiveOptions {
   readonly assemble?: Assemble | undefined;

@@ -2,6 +2,7 @@ import "./causal-lm.ts";
 import "./masked-lm.ts";
 import "./span-corruption.ts";
 
+export { objectiveOf } from "./head-objective.ts";
 export {
   definePretraining,
   type PreparedObjective,

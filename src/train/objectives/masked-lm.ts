@@ -29,7 +29,8 @@ import {
 } from "../../engine/index.ts";
 import { headOf, type ModelConfig, type ModelFamily } from "../../models/index.ts";
 import type { LossFunction, TrainBatch, TrainData } from "../types.ts";
-import { type Assemble, assemblePlain, causalLmBatch } from "./causal-lm.ts";
+import { type Assemble, assemblePlain } from "./assemble.ts";
+import { causalLmBatch } from "./causal-lm.ts";
 import { classLoss } from "./head-loss.ts";
 import { addNextSentence } from "./next-sentence.ts";
 import { definePretraining, requiredTokenizer } from "./pretraining.ts";
@@ -199,9 +200,9 @@ definePretraining({
   name: "mlm",
   summary: "predict masked tokens (encoders)",
   defaultOf: "encoder",
-  prepare(model, { remat, wholeWords = false }) {
+  prepare(model, { remat, assemble, wholeWords = false }) {
     const masking = maskingOf(requiredTokenizer(model, "mlm"), { wholeWords });
-    const loss = maskedLm(model.family, model.config, { ...masking, remat });
+    const loss = maskedLm(model.family, model.config, { ...masking, remat, assemble });
     return { loss, data: maskedLmData, heldOut: maskedLmHeldOut };
   },
 });

@@ -2,9 +2,12 @@ import { PlinthError } from "../../base/index.ts";
 import type { Batch, BatchSource, Tokenizer } from "../../data/index.ts";
 import type { Model, ModelFamily } from "../../models/index.ts";
 import type { LossFunction, TrainBatch, TrainData } from "../types.ts";
+import type { Assemble } from "./assemble.ts";
 
 /** Choices that some objectives have. */
 export interface PretrainingOptions {
+  /** How parameters become the model's; default as they are. */
+  readonly assemble?: Assemble | undefined;
   /** Activation checkpointing: less memory for about a third more work, the same bits. */
   readonly remat?: boolean | undefined;
   /** Of "mlm": hide whole words. */

@@ -175,7 +175,7 @@ definePretraining({
   name: "span",
   summary: "write the spans that were taken out of a text (encoder-decoders)",
   defaultOf: "encoder-decoder",
-  prepare(model, { remat, seed = 0 }) {
+  prepare(model, { remat, assemble, seed = 0 }) {
     const { family, config } = model;
     if (family.kind !== "encoder-decoder") {
       throw new PlinthError(
@@ -185,7 +185,7 @@ definePretraining({
     }
     const options = spanCorruptionOf(model);
     return {
-      loss: causalLm(family, config, { remat }),
+      loss: causalLm(family, config, { remat, assemble }),
       data: (source) => corruptedData(source, options, seed),
       heldOut: (batches) =>
         async function* () {
