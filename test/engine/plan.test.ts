@@ -396,3 +396,18 @@ test("quantised weights are unpacked right before they are read", () => {
   const spec = compile([words, x], [matmul(softmax(x), weight)]);
   assert.deepEqual(spec.instructions.map(({ kernel }) => kernel).slice(-2), ["dequantize", "matmul"]);
 });
+
+test("a kernel stores equal values once", () => {
+  const [x, y] = [float(4, 64), float(4, 64)];
+  // Two nodes of one value, as computing it again to save memory leaves them; each is read by a product of its own.
+  const twice = [exp(mul(x, y)), exp(mul(x, y))] as const;
+  const graph = {
+    inputs: [x, y],
+    inputNames: ["x", "y"],
+    donated: new Set<number>(),
+    outputs: twice.map((t) => matmul(t, t, { transposeB: true })),
+  };
+  const [first] = compileProgram(graph).spec.instructions;
+  assert.equal(first?.kernel, "fused");
+  assert.equal(first?.outputs.length, 1);
+});

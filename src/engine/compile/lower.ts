@@ -5,6 +5,7 @@ import type { Lowering, ViewRule } from "../ir/op.ts";
 import { rowMajorStrides, type Shape, sizeOf } from "../ir/shape.ts";
 import type { Node, Tensor, TensorType } from "../ir/tensor.ts";
 import type { Unit } from "./clusters.ts";
+import { withoutDuplicateStores } from "./duplicate-stores.ts";
 import { fuse } from "./fuse.ts";
 import { fusedStep } from "./fused-kernel.ts";
 import { type Buffer, isRowMajor, type Lowered, productShape, rowMajorView, type Step, type View } from "./lowered.ts";
@@ -41,15 +42,17 @@ class GraphLowering {
 
   add(unit: Unit): void {
     if (unit.kind === "fused") {
+      const { unit: once, same } = withoutDuplicateStores(unit);
       const step = fusedStep(
-        unit,
+        once,
         (tensor) => this.#view(tensor),
-        (view) => this.#rowMajor(view, unit.head as Node),
+        (view) => this.#rowMajor(view, once.head as Node),
       );
       this.#steps.push(step);
-      unit.stores.forEach((node, i) => {
+      once.stores.forEach((node, i) => {
         this.#views.set(node, [rowMajorView(step.outputs[i] as View, node.outputs[0]?.shape)]);
       });
+      for (const [node, stored] of same) this.#views.set(node, this.#views.get(stored) as View[]);
       return;
     }
     const { node } = unit;
