@@ -97,6 +97,8 @@ export interface ForwardContext {
 export interface HiddenOutputs {
   readonly hidden: Tensor;
   readonly headWeight: Tensor;
+  /** As {@link ForwardOutputs.auxiliaryLoss}. */
+  readonly auxiliaryLoss?: Tensor | undefined;
 }
 
 export interface ForwardOutputs {
@@ -110,6 +112,8 @@ export interface ForwardOutputs {
   readonly nextSentence?: Tensor | undefined;
   /** [B,D], head `none` of a model with a pooler. */
   readonly pooled?: Tensor | undefined;
+  /** float32 scalar: what training adds to the mean loss of the tokens, e.g. for experts evenly used. */
+  readonly auxiliaryLoss?: Tensor | undefined;
   /** Present when a cache went in. */
   readonly cache?: Cache | undefined;
 }

@@ -70,6 +70,7 @@ export { callModule, linear, MODULE_WRAP, type Module, type ModuleWrap, wrapModu
 export { type LlamaConfig, llama } from "./llama.ts";
 export { checkVocabulary, loadModel } from "./load.ts";
 export { type MistralConfig, mistral } from "./mistral.ts";
+export { type MixtralConfig, mixtral } from "./mixtral.ts";
 export { castParams, countParameters, initModel, type Model, modelDType, paramsTree } from "./model.ts";
 export { type PalmConfig, palm } from "./palm.ts";
 export { editFamily, type ModelQuantization, quantizeModel, quantizeTree } from "./quantize.ts";

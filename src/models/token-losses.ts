@@ -1,10 +1,22 @@
-import { crossEntropy, linearCrossEntropy, reshape, type Tensor, type Tree, withScope } from "../engine/index.ts";
+import {
+  add,
+  cast,
+  crossEntropy,
+  linearCrossEntropy,
+  mul,
+  notEqual,
+  reshape,
+  type Tensor,
+  type Tree,
+  withScope,
+} from "../engine/index.ts";
 import type { ForwardContext, ForwardInputs, ModelConfig, ModelFamily } from "./family.ts";
 
 /**
  * Negative log-likelihoods, in nats, of targets int32[B*T] after tokens[B,T] -> float32[B*T]; 0 where the target is
  * `ignoreIndex`. Logits are in memory a chunk at a time where the family tells its hidden states, all at once where it
- * does not; the bits are the same.
+ * does not; the bits are the same. While training, which a dropout key in the context says, the model's auxiliary loss is added
+ * to that of every token that counts, and so to their mean.
  */
 export function tokenLosses<C extends ModelConfig>(
   model: {
@@ -18,12 +30,17 @@ export function tokenLosses<C extends ModelConfig>(
   targets: Tensor,
 ): Tensor {
   const { family, config, params, context, ignoreIndex } = model;
+  const counting = (losses: Tensor, auxiliary: Tensor | undefined): Tensor => {
+    if (auxiliary === undefined || context?.dropoutKey === undefined) return losses;
+    return add(losses, mul(cast(notEqual(targets, ignoreIndex), "float32"), auxiliary));
+  };
   const parts = family.hidden?.(params, inputs, config, context);
   if (parts !== undefined) {
-    const { hidden, headWeight } = parts;
+    const { hidden, headWeight, auxiliaryLoss } = parts;
     const rows = reshape(hidden, [-1, config.hiddenSize]);
-    return withScope("lm_head", () => linearCrossEntropy(rows, headWeight, targets, { ignoreIndex }));
+    const losses = withScope("lm_head", () => linearCrossEntropy(rows, headWeight, targets, { ignoreIndex }));
+    return counting(losses, auxiliaryLoss);
   }
-  const { logits } = family.forward(params, inputs, config, context);
-  return crossEntropy(reshape(logits, [-1, config.vocabSize]), targets, { ignoreIndex });
+  const { logits, auxiliaryLoss } = family.forward(params, inputs, config, context);
+  return counting(crossEntropy(reshape(logits, [-1, config.vocabSize]), targets, { ignoreIndex }), auxiliaryLoss);
 }

@@ -15,6 +15,7 @@ writes it, and golden.safetensors with
                              gradients clipped to a global norm of 1
     packed.*                 three documents packed in one row; logits are those of each document alone
     padded.*                 the same documents as a right-padded batch; logits from the reference's attention mask
+    aux.*                    mixtures of experts: the loss that keeps them evenly used, and its gradients
     nsp.*                    a pair of texts and the logits of the next-sentence head, where there is one
     heads/<head>             models with another head on a smaller trunk: tokens, tokenTypes, lengths of the texts, targets,
                              logits (and nextSentence, pooled), the reference's own loss, gradients, ten AdamW losses
@@ -35,6 +36,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, GPT2Co
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
 from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM, Starcoder2Config, Starcoder2ForCausalLM
 from transformers import Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import MixtralConfig, MixtralForCausalLM
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 import seq2seq_goldens
@@ -88,6 +90,10 @@ SIBLINGS = {
         query_pre_attn_scalar=5, final_logit_softcapping=3.0, tie_word_embeddings=False, rms_norm_eps=1e-3, rope_parameters=dict(
             full_attention=dict(rope_type="linear", rope_theta=1000.0, factor=2.0),
             sliding_attention=dict(rope_type="default", rope_theta=50.0))))),
+    "mixtral": (MixtralForCausalLM, MixtralConfig(**LLAMA | dict(
+        intermediate_size=20, num_key_value_heads=2, sliding_window=5, num_local_experts=5, num_experts_per_tok=3,
+        output_router_logits=True, router_aux_loss_coef=0.3, rms_norm_eps=1e-3, tie_word_embeddings=True,
+        rope_parameters=dict(rope_type="linear", rope_theta=500.0, factor=2.0)))),
     "palm": (PalmForCausalLM, dict(
         architectures=["PalmForCausalLM"], model_type="palm", vocab_size=VOCAB, hidden_size=24, intermediate_size=36,
         num_hidden_layers=2, num_attention_heads=3, head_dim=10, max_position_embeddings=40, layer_norm_eps=1e-3,
@@ -167,6 +173,23 @@ def mean_loss(model, tokens, targets):
     return torch.nn.functional.cross_entropy(logits.reshape(-1, VOCAB), targets.reshape(-1), ignore_index=-100)
 
 
+def published(name, tensor):
+    """A parameter under the names that checkpoints have: a mixture's experts are one array in memory and many in a file."""
+    moe = name.replace(".mlp.", ".block_sparse_moe.") if ".experts." in name or ".mlp.gate.weight" in name else name
+    if moe.endswith(".gate_up_proj"):
+        F = tensor.shape[1] // 2
+        return {moe.replace("gate_up_proj", f"{e}.{w}.weight"): part.clone() for e, both in enumerate(tensor)
+                for w, part in (("w1", both[:F]), ("w3", both[F:]))}
+    if ".experts." in moe:
+        return {moe.replace("down_proj", f"{e}.w2.weight"): part.clone() for e, part in enumerate(tensor)}
+    return {moe: tensor.clone()}
+
+
+def gradients(model, prefix):
+    return {f"{prefix}{key}": value for name, p in model.named_parameters()
+            for key, value in published(name, torch.zeros_like(p) if p.grad is None else p.grad).items()}
+
+
 def golden(model, is_decoder=True):
     out = {}
     ids = torch.randint(0, VOCAB, (B, T + 1))
@@ -218,8 +241,13 @@ def golden(model, is_decoder=True):
     model.zero_grad()
     loss.backward()
     out["loss"] = loss.detach()
-    for name, p in model.named_parameters():
-        out[f"grad.{name}"] = torch.zeros_like(p) if p.grad is None else p.grad.clone()
+    out |= gradients(model, "grad.")
+    if getattr(model.config, "output_router_logits", False):
+        model.zero_grad()
+        out["aux.loss"] = model(inputs).aux_loss
+        out["aux.loss"].backward()
+        out["aux.loss"] = out["aux.loss"].detach()
+        out |= gradients(model, "aux.grad.")
 
     out["adamw_losses"] = adamw_losses(model, lambda: mean_loss(model, inputs, targets))
     return out

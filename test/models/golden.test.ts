@@ -10,7 +10,7 @@ import { adamwLosses, backends, decodeGreedily, loadGolden, logitsOf, meanLoss, 
 
 const cases = [
   "gpt2", "gpt2-variant", "llama", "llama-gqa", "llama3", "bert", "bert-variant",
-  "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "palm", "gpt_neo",
+  "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "mixtral", "palm", "gpt_neo",
   "gpt_bigcode", "gpt_bigcode-variant", "starcoder2", "starcoder2-variant",
 ];
 

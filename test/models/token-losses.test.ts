@@ -34,9 +34,10 @@ for (const family of modelFamilies()) {
       const { chunked, whole } = await jit(
         (params: Record<string, Tensor>, tokens: Tensor, targets: Tensor) => {
           const tree = unflatten(Object.entries(params));
-          const { logits } = family.forward(tree, { tokens }, config);
+          const inputs = family.kind === "encoder-decoder" ? { tokens, source: tokens } : { tokens };
+          const { logits } = family.forward(tree, inputs, config);
           return {
-            chunked: tokenLosses({ family, config, params: tree, ignoreIndex: -100 }, { tokens }, targets),
+            chunked: tokenLosses({ family, config, params: tree, ignoreIndex: -100 }, inputs, targets),
             whole: crossEntropy(reshape(logits, [32, 301]), targets),
           };
         },

@@ -1,6 +1,6 @@
 import { vjp } from "../autodiff/vjp.ts";
 import { defineOp, type OpDef, type Oracle } from "../ir/op.ts";
-import { apply1, inScope, type Node, reapply, type Tensor, type TensorType } from "../ir/tensor.ts";
+import { apply, apply1, inScope, type Node, reapply, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { scalar } from "./source.ts";
 import { at, oracle } from "./support.ts";
 
@@ -86,18 +86,21 @@ function nodesInside(outputs: readonly Tensor[], border: ReadonlySet<Node>): Nod
  * backward pass computes the inside again from what the function reads, its arguments and tensors that it closes over
  * alike. Values and gradients have the same bits as without; random numbers come from keys, so they repeat.
  */
-export function remat<A extends readonly Tensor[]>(fn: (...inputs: A) => Tensor): (...inputs: A) => Tensor {
+export function remat<A extends readonly Tensor[], R extends Tensor | readonly Tensor[]>(
+  fn: (...inputs: A) => R,
+): (...inputs: A) => R {
   return (...inputs) => {
     // Everything made from here on is inside.
     const first = scalar(0).node.id;
-    const output = fn(...inputs);
+    const result: Tensor | readonly Tensor[] = fn(...inputs);
+    const outputs = "node" in result ? [result] : result;
     const outside = new Map<string, Tensor>();
     const note = (t: Tensor): void => {
       if (t.node.id < first) outside.set(`${t.node.id}.${t.index}`, t);
     };
-    note(output);
+    outputs.forEach(note);
     const inside = new Set<Node>();
-    const stack = [output.node];
+    const stack = outputs.map((t) => t.node);
     for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
       if (inside.has(node) || node.id < first) continue;
       inside.add(node);
@@ -105,6 +108,7 @@ export function remat<A extends readonly Tensor[]>(fn: (...inputs: A) => Tensor)
       stack.push(...node.inputs.map((t) => t.node));
     }
     const reads = [...outside.values()].sort((a, b) => a.node.id - b.node.id || a.index - b.index);
-    return apply1(rematOp, [...reads, output], { count: reads.length });
+    const passed = apply(rematOp, [...reads, ...outputs], { count: reads.length });
+    return ("node" in result ? passed[0] : passed) as R;
   };
 }

@@ -1,5 +1,5 @@
 import { matmul, type Shape, type Tensor, type Tree, withScope } from "../../engine/index.ts";
-import type { ForwardContext, ForwardInputs, ModelConfig, ModelFamily } from "../family.ts";
+import type { ForwardContext, ForwardInputs, ForwardOutputs, ModelConfig, ModelFamily } from "../family.ts";
 import { selectLast } from "./decoder.ts";
 import { linear } from "./linear.ts";
 import { moduleAt, plainWeight, requiredParameter } from "./module.ts";
@@ -10,6 +10,8 @@ export interface TrunkOutputs {
   readonly x: Tensor;
   /** The updated cache; empty where none went in. */
   readonly newCache: Record<string, Tensor>;
+  /** As {@link ForwardOutputs.auxiliaryLoss}. */
+  readonly auxiliaryLoss?: Tensor | undefined;
 }
 
 export interface CausalHead<C extends ModelConfig> {
@@ -34,19 +36,21 @@ export function causalHead<C extends ModelConfig>(parts: CausalHead<C>): Pick<Mo
   };
   return {
     forward(params, inputs, c, context) {
-      const { x, newCache } = trunk(params, inputs, c, context);
+      const { x, newCache, auxiliaryLoss } = trunk(params, inputs, c, context);
       const last = inputs.lastIndex === undefined ? x : selectLast(x, inputs.lastIndex);
       const logits = withScope("lm_head", () => {
         const y = product(last, params, c);
         return finish(c)?.(y) ?? y;
       });
-      return inputs.cache === undefined ? { logits } : { logits, cache: newCache };
+      const outputs: ForwardOutputs = auxiliaryLoss === undefined ? { logits } : { logits, auxiliaryLoss };
+      return inputs.cache === undefined ? outputs : { ...outputs, cache: newCache };
     },
 
     hidden(params, inputs, c, context) {
       const headWeight = plainWeight(moduleAt(params, pathOf(c)));
       if (headWeight === undefined || finish(c) !== undefined) return undefined;
-      return { hidden: trunk(params, inputs, c, context).x, headWeight };
+      const { x, auxiliaryLoss } = trunk(params, inputs, c, context);
+      return { hidden: x, headWeight, auxiliaryLoss };
     },
   };
 }

@@ -67,10 +67,14 @@ export function selectRows(hidden: Tensor, rows: Tensor): Tensor {
 }
 
 /**
- * Runs one block of a model, x[B,T,D] -> [B,T,D]. With `remat` in the context only x is kept for the gradient, and what
+ * Runs one block of a model, x[B,T,D] -> [B,T,D] and what else it gives. With `remat` in the context only x is kept for the gradient, and what
  * is inside the block is computed again when the backward pass gets there; the bits are the same.
  */
-export function checkpointed(context: ForwardContext | undefined, x: Tensor, block: (x: Tensor) => Tensor): Tensor {
+export function checkpointed<R extends Tensor | readonly Tensor[]>(
+  context: ForwardContext | undefined,
+  x: Tensor,
+  block: (x: Tensor) => R,
+): R {
   return context?.remat === true ? remat(block)(x) : block(x);
 }
 

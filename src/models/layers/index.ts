@@ -44,6 +44,7 @@ export {
 export { float32 } from "./float32.ts";
 export { gatedMlp, gatedMlpParameters } from "./gated-mlp.ts";
 export { addBias, conv1d, linear } from "./linear.ts";
+export { balanceLoss, type Mixture, type MixtureOptions, mixtureOfExperts } from "./mixture-of-experts.ts";
 export {
   callModule,
   inModule,

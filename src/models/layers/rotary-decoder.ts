@@ -1,4 +1,4 @@
-import { constant, type Tensor } from "../../engine/index.ts";
+import { constant, sizeOf, type Tensor } from "../../engine/index.ts";
 import type { ModelConfig, ModelFamily, ParameterSpec } from "../family.ts";
 import { type CausalHead, causalHead, kvCacheShape, type TrunkOutputs } from "./causal-head.ts";
 import { checkInputs, checkpointed, DropoutStreams, positionsOf } from "./decoder.ts";
@@ -28,14 +28,16 @@ export interface RotaryBlock<C> {
 }
 
 export interface RotaryDecoder<C extends RotaryDecoderConfig> extends Pick<CausalHead<C>, "finish"> {
-  /** One layer, x[B,T,D] -> x[B,T,D]; `p` is the subtree `model.layers.<layer>`. */
-  block(x: Tensor, p: Module, context: RotaryBlock<C>): Tensor;
+  /** One layer, x[B,T,D] -> x[B,T,D], and for `auxiliaryLoss` what else it gives; `p` is the subtree `model.layers.<layer>`. */
+  block(x: Tensor, p: Module, context: RotaryBlock<C>): Tensor | readonly Tensor[];
   /** What stands between the last block and the head: the subtree `model.norm`. */
   norm(x: Tensor, p: Module, c: C): Tensor;
   /** What becomes of the tokens' vectors before the first block. */
   scaleEmbeddings?(x: Tensor, c: C, dropout: DropoutStreams): Tensor;
   /** Rotary positions of a layer; default those of the config for all. */
   rope?(c: C, layer: number): RotaryPositions;
+  /** What training adds to the mean loss; `notes` is what each block gave besides x, `tokens` their number. */
+  auxiliaryLoss?(notes: readonly (readonly Tensor[])[], tokens: number, c: C): Tensor | undefined;
 }
 
 const layerName = (layer: number): string => `model.layers.${layer}`;
@@ -47,7 +49,7 @@ const layerName = (layer: number): string => `model.layers.${layer}`;
 export function rotaryDecoder<C extends RotaryDecoderConfig>(
   parts: RotaryDecoder<C>,
 ): Pick<ModelFamily<C>, "checkpoint" | "cacheShape" | "forward" | "hidden"> {
-  const { block, norm, scaleEmbeddings = (x) => x, rope = configuredRope, finish } = parts;
+  const { block, norm, scaleEmbeddings = (x) => x, rope = configuredRope, auxiliaryLoss, finish } = parts;
   const trunk: CausalHead<C>["trunk"] = (params, inputs, c, context): TrunkOutputs => {
     checkInputs(inputs, c, "max_position_embeddings");
     const positions = positionsOf(inputs);
@@ -65,6 +67,7 @@ export function rotaryDecoder<C extends RotaryDecoderConfig>(
       return rotation;
     };
 
+    const notes: (readonly Tensor[])[] = [];
     let x = inModule(params, "model.embed_tokens", (p) => scaleEmbeddings(embedding(inputs.tokens, p), c, dropout));
     for (let layer = 0; layer < c.numLayers; layer++) {
       const attention: RotaryAttentionOptions = {
@@ -76,11 +79,18 @@ export function rotaryDecoder<C extends RotaryDecoderConfig>(
         newCache,
         dropout: dropout.site(c.attentionDropout),
       };
-      x = inModule(params, layerName(layer), (p) =>
+      const result: Tensor | readonly Tensor[] = inModule(params, layerName(layer), (p) =>
         checkpointed(context, x, (x) => block(x, p, { c, layer, attention, dropout })),
       );
+      const [y, ...more] = "node" in result ? [result] : (result as readonly [Tensor, ...Tensor[]]);
+      x = y;
+      notes.push(more);
     }
-    return { x: inModule(params, "model.norm", (p) => norm(x, p, c)), newCache };
+    return {
+      x: inModule(params, "model.norm", (p) => norm(x, p, c)),
+      newCache,
+      auxiliaryLoss: auxiliaryLoss?.(notes, sizeOf(inputs.tokens.shape), c),
+    };
   };
   return {
     checkpoint: {
