@@ -1,5 +1,5 @@
 // The order of layers in ARCHITECTURE.md: each may import only those before it, and other folders only through index.ts.
-const layers = ["base", "sandbox", "engine", "data", "models", "train", "generate", "adapt", "evaluate", "cli"];
+const layers = ["base", "sandbox", "engine", "data", "models", "train", "generate", "adapt", "evaluate", "pipelines", "cli"];
 
 const upward = (order) =>
   order.slice(0, -1).map((layer, i) => ({

@@ -12,5 +12,6 @@ export { logSoftmax } from "./engine/index.ts";
 export * from "./evaluate/index.ts";
 export * from "./generate/index.ts";
 export * from "./models/index.ts";
+export * from "./pipelines/index.ts";
 export * from "./sandbox/index.ts";
 export * from "./train/index.ts";

@@ -1,3 +1,4 @@
+export { bucketLength, bucketRows } from "./buckets.ts";
 export { type ChatPrompt, chatPrompt, promptRoom } from "./chat.ts";
 export { generate, generateAll, generateText } from "./generate.ts";
 export type {
@@ -13,6 +14,7 @@ export type {
   TokenEvent,
   TokenLogprob,
 } from "./options.ts";
+export { jitOptions, perModel, type RunOptions } from "./per-model.ts";
 export { encodePrompts, modelBosId, modelEosIds } from "./prompts.ts";
 export {
   classifyTexts,
