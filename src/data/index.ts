@@ -14,6 +14,13 @@ export { type ChatMessage, type ChatOptions, chatMlTemplate, type RenderedChat }
 export { type Compression, compression } from "./compression.ts";
 export { type Dataset, type Document, openDataset } from "./dataset.ts";
 export type { Encoded, TruncateOptions, WindowOptions } from "./encoding.ts";
+export {
+  encodeForInfilling,
+  type InfillingOptions,
+  type InfillingTokens,
+  infillingTokens,
+  requiredInfillingTokens,
+} from "./fill-in-the-middle.ts";
 export { type HeldOutOptions, heldOutBatches } from "./held-out-batches.ts";
 export {
   contrastiveBatches,

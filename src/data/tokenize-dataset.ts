@@ -3,6 +3,13 @@ import { join, resolve } from "node:path";
 import { z } from "zod";
 import { readJson, sha256, writeJsonAtomic } from "../base/index.ts";
 import type { Dataset } from "./dataset.ts";
+import {
+  checkInfilling,
+  encodeForInfilling,
+  type InfillingDocument,
+  type InfillingOptions,
+  requiredInfillingTokens,
+} from "./fill-in-the-middle.ts";
 import type { Split } from "./manifest.ts";
 import { countBytes, TokenDocuments } from "./token-documents.ts";
 import { readIndex, TokenFileReader, TokenFileWriter, writeIndex } from "./token-files.ts";
@@ -11,6 +18,8 @@ import type { Tokenizer } from "./tokenizer.ts";
 export interface TokenizeOptions {
   /** Default: `tokens` in the dataset's folder. */
   readonly cacheDir?: string;
+  /** Rearranges documents of the training split for filling in the middle; those held out stay as they are. */
+  readonly infilling?: InfillingOptions | undefined;
   readonly onProgress?: (progress: {
     readonly documents: number;
     readonly total: number;
@@ -40,8 +49,19 @@ export async function tokenizeDataset(
   tokenizer: Tokenizer,
   options: TokenizeOptions = {},
 ): Promise<TokenizedDataset> {
+  const { infilling } = options;
+  if (infilling !== undefined) {
+    checkInfilling(infilling);
+    requiredInfillingTokens(tokenizer);
+  }
   const hash = sha256(
-    JSON.stringify({ version: 1, dataset: dataset.hash, tokenizer: tokenizer.hash, eos: tokenizer.eosId ?? null }),
+    JSON.stringify({
+      version: 1,
+      dataset: dataset.hash,
+      tokenizer: tokenizer.hash,
+      eos: tokenizer.eosId ?? null,
+      ...(infilling === undefined ? {} : { infilling }),
+    }),
   );
   const dir = join(resolve(options.cacheDir ?? join(dataset.dir, "tokens")), hash.slice(0, 32));
   let manifest = await cached(dir);
@@ -88,29 +108,31 @@ interface SplitJob {
 }
 
 async function writeSplit(dir: string, dataset: Dataset, job: SplitJob): Promise<TokenManifest[Split]> {
-  const { tokenizer, options, progress } = job;
+  const { split, tokenizer, options, progress } = job;
   const { train, heldOut } = dataset.manifest.splits;
   const writer = new TokenFileWriter(dir, tokenizer.vocabSize);
   const lengths: number[] = [];
   const bytes: number[] = [];
   const excess: number[] = [];
-  const eos = tokenizer.eosId === undefined ? [] : [tokenizer.eosId];
+  const { infilling } = options;
+  const toTokens =
+    infilling === undefined || split === "heldOut"
+      ? (texts: readonly string[]) => encodeWhole(texts, tokenizer)
+      : (texts: readonly string[]) => encodeForInfilling(texts, tokenizer, infilling);
   const encode = async (texts: readonly string[]): Promise<void> => {
-    for (const [i, ids] of (await tokenizer.encodeBatch(texts, { literal: true })).entries()) {
-      const size = Buffer.byteLength(texts[i] as string);
-      lengths.push(ids.length + eos.length);
+    for (const { ids, bytes: size } of await toTokens(texts)) {
+      lengths.push(ids.length);
       bytes.push(size);
       excess.push(countBytes(ids, tokenizer.tokenBytes) - size);
       await writer.add(ids);
-      await writer.add(Int32Array.from(eos));
-      progress.documents++;
-      progress.tokens += ids.length + eos.length;
+      progress.tokens += ids.length;
     }
+    progress.documents += texts.length;
     options.onProgress?.({ ...progress, total: train.documents + heldOut.documents });
   };
   let batch: string[] = [];
   let characters = 0;
-  for await (const document of dataset.documents(job.split)) {
+  for await (const document of dataset.documents(split)) {
     options.signal?.throwIfAborted();
     batch.push(document.text);
     characters += document.text.length;
@@ -127,4 +149,14 @@ async function writeSplit(dir: string, dataset: Dataset, job: SplitJob): Promise
     index: await writeIndex(dir, index),
     tokens: lengths.reduce((sum, length) => sum + length, 0),
   };
+}
+
+async function encodeWhole(texts: readonly string[], tokenizer: Tokenizer): Promise<InfillingDocument[]> {
+  const encoded = await tokenizer.encodeBatch(texts, { literal: true });
+  return encoded.map((own, i) => {
+    const ids = new Int32Array(own.length + (tokenizer.eosId === undefined ? 0 : 1));
+    if (tokenizer.eosId !== undefined) ids[own.length] = tokenizer.eosId;
+    ids.set(own);
+    return { ids, bytes: Buffer.byteLength(texts[i] as string) };
+  });
 }

@@ -8,6 +8,7 @@ import { measureCode, measureSolutions } from "./metrics/code.ts";
 import { measureCompletions } from "./metrics/completion.ts";
 import type { CodeOptions, MeasureContext } from "./metrics/context.ts";
 import { measureAnswers } from "./metrics/exact-match.ts";
+import { measureInfilling } from "./metrics/infill.ts";
 import { measureTexts } from "./metrics/text.ts";
 import { type Measurement, type TaskResult, toResult } from "./result.ts";
 import {
@@ -16,6 +17,7 @@ import {
   type CodeTask,
   type CompletionTask,
   checkTask,
+  type InfillTask,
   type Task,
   type TextTask,
 } from "./task.ts";
@@ -106,6 +108,8 @@ function measure(prepared: PreparedTask, context: MeasureContext): Promise<Measu
         : measureChoices(prepared as PreparedTask<ChoiceTask>, context);
     case "answer":
       return measureAnswers(prepared as PreparedTask<AnswerTask>, context);
+    case "infill":
+      return measureInfilling(prepared as PreparedTask<InfillTask>, context);
     case "code":
       return measureCode(prepared as PreparedTask<CodeTask>, context);
   }

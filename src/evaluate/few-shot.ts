@@ -25,7 +25,7 @@ export function prepareTask<T extends Task>(
   let items: readonly T["items"][number][] = task.items;
   const notes: string[] = [];
   let preamble = "";
-  if (task.kind === "text") {
+  if (task.kind === "text" || task.kind === "infill") {
     if (shots > 0) throw new PlinthError(`task ${task.name}: plain texts have no examples`, "leave out --shots");
   } else {
     const format: TaskFormat = task;

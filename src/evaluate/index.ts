@@ -17,6 +17,8 @@ export {
   type CompletionTask,
   defineTask,
   findTask,
+  type InfillItem,
+  type InfillTask,
   type Task,
   type TaskDefinition,
   type TaskFormat,

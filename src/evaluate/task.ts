@@ -49,6 +49,13 @@ export interface CodeItem extends ItemBase {
   readonly solution?: string | undefined;
 }
 
+/** A text with a gap, and what was there. */
+export interface InfillItem extends ItemBase {
+  readonly prefix: string;
+  readonly middle: string;
+  readonly suffix: string;
+}
+
 /** How a task with examples reads to the model, and how answers compare. */
 export interface TaskFormat {
   /** Before everything, once. */
@@ -97,10 +104,11 @@ export type CompletionTask = TaskBase<"completion", CompletionItem> & TaskFormat
 export type ChoiceTask = TaskBase<"choice", ChoiceItem> & TaskFormat;
 export type AnswerTask = TaskBase<"answer", AnswerItem> & TaskFormat & AnswerFormat;
 
+export type InfillTask = TaskBase<"infill", InfillItem>;
 export type CodeTask = TaskBase<"code", CodeItem> & TaskFormat & CodeFormat;
 
 /** Items of one kind, ready to be evaluated. */
-export type Task = TextTask | CompletionTask | ChoiceTask | AnswerTask | CodeTask;
+export type Task = TextTask | CompletionTask | ChoiceTask | AnswerTask | CodeTask | InfillTask;
 
 /** A benchmark that reads its items from data the user has. One file in `tasks/`, registered with {@link defineTask}. */
 export interface TaskDefinition {

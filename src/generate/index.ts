@@ -1,6 +1,7 @@
 export { bucketLength, bucketRows } from "./buckets.ts";
 export { type ChatPrompt, chatPrompt, promptRoom } from "./chat.ts";
 export { generate, generateAll, generateText } from "./generate.ts";
+export { type Gap, infill, infillingPrompt } from "./infill.ts";
 export type {
   EndEvent,
   FinishReason,

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
 import { explainReadError, PlinthError } from "../../base/index.ts";
 import { quantizedFormats } from "../../engine/index.ts";
-import { type Generation, generate } from "../../generate/index.ts";
+import { type Generation, generate, infillingPrompt } from "../../generate/index.ts";
 import type { Command, CommandArgs } from "../command.ts";
 import { openModel } from "../open-model.ts";
 import { readSampling, samplingOptions } from "../sampling-flags.ts";
@@ -15,6 +15,7 @@ export const command: Command = {
   options: {
     prompt: { type: "string", summary: "text to continue" },
     "prompt-file": { type: "string", summary: "file with the text to continue (default: standard input)" },
+    suffix: { type: "string", summary: "text that comes after: the model fills in between prompt and suffix" },
     ...samplingOptions,
     quantize: {
       type: "string",
@@ -30,8 +31,11 @@ export const command: Command = {
     const model = await openModel(args.positionals[0] as string, args.string("adapter"), quantization);
     const logprobs = args.number("logprobs") ?? (io.json ? 0 : undefined);
     const options = { ...readSampling(args), logprobs, signal: io.signal };
+    const suffix = args.string("suffix");
+    const input =
+      suffix === undefined ? prompt : await infillingPrompt(model, { prefix: prompt, suffix }, options.maxTokens);
     let result: Generation | undefined;
-    for await (const event of generate(model, [prompt], options)) {
+    for await (const event of generate(model, [input], options)) {
       if (result === undefined && event.type === "token") io.write(event.text);
       if (event.type === "end") {
         io.write(`${event.text}\n`);
@@ -42,6 +46,7 @@ export const command: Command = {
     const { text, tokens, topLogprobs, finishReason, tokensPerSecond } = result;
     io.result({
       prompt,
+      ...(suffix === undefined ? {} : { suffix }),
       text,
       tokens,
       logprobs: result.logprobs,

@@ -3,6 +3,7 @@ import { PlinthError } from "../../base/index.ts";
 import {
   type Dataset,
   heldOutBatches,
+  type InfillingOptions,
   type JsonValue,
   openDataset,
   packedBatches,
@@ -54,6 +55,13 @@ const options: Readonly<Record<string, OptionSpec>> = {
       .map(({ name, summary }) => `${name}: ${summary}`)
       .join("; ")}; default as the model is`,
   },
+  "fim-rate": { type: "number", summary: "share of documents rearranged to train filling in the middle (usual: 0.5)" },
+  "fim-level": {
+    type: "string",
+    choices: ["document", "context"],
+    default: "document",
+    summary: "what --fim-rate rearranges: documents, or pieces of them that fit the context",
+  },
   "whole-words": { type: "boolean", summary: "objective mlm: mask whole words" },
   ...trainingOptions,
 };
@@ -86,7 +94,9 @@ export const command: Command = {
     const context = Math.min(args.number("context") ?? 256, model.config.contextLength);
     const mode = args.string("batching") === "contiguous" ? "contiguous" : "packed";
     const { accumulate = 1 } = training;
+    const infilling = readInfilling(args, model, { context, seed });
     const documents = await tokenizeDataset(dataset, tokenizer, {
+      infilling,
       signal: io.signal,
       onProgress: ({ documents, total }) => io.progress(`tokenizing: ${documents} of ${total} documents`),
     });
@@ -114,6 +124,9 @@ export const command: Command = {
         batching: mode,
         tokenizer: tokenizer.hash,
         ...objectiveConfig(objective, wholeWords),
+        ...(infilling === undefined
+          ? {}
+          : { "fim-rate": infilling.rate, "fim-level": args.string("fim-level") ?? "document" }),
         ...config,
       },
       dataHash: dataset.hash,
@@ -121,6 +134,25 @@ export const command: Command = {
     reportTraining(io, training.out, result);
   },
 };
+
+/** How documents are rearranged, where `--fim-rate` asks for it. Throws PlinthError where the model predicts no next token. */
+function readInfilling(
+  args: CommandArgs,
+  { family }: Model,
+  { context, seed }: { context: number; seed: number },
+): InfillingOptions | undefined {
+  const rate = args.number("fim-rate");
+  if (rate === undefined) return undefined;
+  const { kind = "decoder", modelType } = family;
+  if (kind !== "decoder") {
+    throw new PlinthError(
+      `--fim-rate: ${modelType} does not predict the next token`,
+      "leave it out, or train a decoder",
+    );
+  }
+  // room for the beginning and end of text, the three tokens, and what two cuts add
+  return { rate, seed, pieces: args.string("fim-level") === "context" ? context - 10 : "document" };
+}
 
 /** Only what was asked for, so that runs from before these flags still resume. */
 function objectiveConfig(objective: string | undefined, wholeWords: boolean): Record<string, JsonValue> {

@@ -4,13 +4,13 @@ import { z } from "zod";
 import { nearestName, PlinthError } from "../../base/index.ts";
 import { languages } from "../../sandbox/index.ts";
 import { type Line, parseJsonLines, readText } from "../read.ts";
-import type { AnswerItem, ChoiceItem, CodeItem, CompletionItem, Task, TextItem } from "../task.ts";
+import type { AnswerItem, ChoiceItem, CodeItem, CompletionItem, InfillItem, Task, TextItem } from "../task.ts";
 
 /**
  * A user's own task: JSON lines, optionally after a YAML header between two lines of `---`. The fields of the lines say
  * what kind it is: {"text"}; {"prompt", "completion"}; {"prompt" or "query", "choices", "answer": index or choice};
  * {"text", "label"} (or with a second text, "pair"; the choices are the labels of the file); {"prompt" or "query", "answer": text or list};
- * {"prompt", "tests"}. Any line may have "id", "cluster" (items that are not independent)
+ * {"prompt", "tests"}; {"prefix", "middle", "suffix"}. Any line may have "id", "cluster" (items that are not independent)
  * and "split": "train" (an example for few-shot prompts, not tested). Throws PlinthError naming file and line.
  */
 export async function loadJsonlTask(path: string): Promise<Task> {
@@ -38,6 +38,8 @@ export async function loadJsonlTask(path: string): Promise<Task> {
     }
     case "answer":
       return { name, kind, ...format, ...read(toAnswer) };
+    case "infill":
+      return { name, kind, ...read(toInfill) };
     case "code":
       return { name, kind, ...format, ...read(toCode) };
   }
@@ -75,6 +77,9 @@ const fields = z.strictObject({
   program: text.optional(),
   tests: text.optional(),
   solution: text.optional(),
+  prefix: text.optional(),
+  middle: text.optional(),
+  suffix: text.optional(),
 });
 type Fields = z.output<typeof fields>;
 type Kind = Task["kind"];
@@ -132,13 +137,14 @@ function kindOf({ value, where }: Line<Fields>): Kind {
   const hasPrompt = value.prompt !== undefined || value.query !== undefined;
   if (value.text !== undefined && value.label !== undefined) return "choice";
   if (value.text !== undefined && !hasPrompt) return "text";
+  if (value.prefix !== undefined && value.middle !== undefined && value.suffix !== undefined) return "infill";
   if (hasPrompt && value.choices !== undefined && value.answer !== undefined) return "choice";
   if (hasPrompt && value.completion !== undefined) return "completion";
   if (hasPrompt && value.answer !== undefined) return "answer";
   if (hasPrompt && value.tests !== undefined) return "code";
   throw new PlinthError(
     `${where}: cannot tell what kind of item this is from its fields ${Object.keys(value).join(", ")}`,
-    "write text; or text and label; or prompt and completion; or prompt, choices and answer; or prompt and answer; or prompt and tests",
+    "write text; or text and label; or prompt and completion; or prompt, choices and answer; or prompt and answer; or prompt and tests; or prefix, middle and suffix",
   );
 }
 
@@ -181,6 +187,10 @@ function toAnswer({ value }: Line<Fields>, id: string): AnswerItem {
 function toCode({ value }: Line<Fields>, id: string): CodeItem {
   const { cluster, program, solution, tests = "" } = value;
   return { id, cluster, prompt: promptOf(value), program, tests, solution };
+}
+
+function toInfill({ value: { cluster, prefix = "", middle = "", suffix = "" } }: Line<Fields>, id: string): InfillItem {
+  return { id, cluster, prefix, middle, suffix };
 }
 
 function promptOf({ prompt, query }: Fields): string {
