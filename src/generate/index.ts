@@ -1,4 +1,3 @@
-export { bucketLength, bucketRows } from "./buckets.ts";
 export { type ChatPrompt, chatPrompt, promptRoom } from "./chat.ts";
 export { generate, generateAll, generateText } from "./generate.ts";
 export { type Gap, infill, infillingPrompt } from "./infill.ts";
@@ -15,7 +14,7 @@ export type {
   TokenEvent,
   TokenLogprob,
 } from "./options.ts";
-export { jitOptions, perModel, type RunOptions } from "./per-model.ts";
+export type { RunOptions } from "./per-model.ts";
 export { encodePrompts, modelBosId, modelEosIds } from "./prompts.ts";
 export {
   classifyTexts,

@@ -52,7 +52,7 @@ export { definePipeline, type PipelineContext, type PipelineDefinition, pipeline
 export type { FeatureExtraction, FeatureOptions } from "./tasks/feature-extraction.ts";
 export type { FillMask, MaskFilling } from "./tasks/fill-mask.ts";
 export type { Answer, QuestionAnswering, QuestionAnsweringOptions } from "./tasks/question-answering.ts";
-export type { Classification, TextClassification, TextPair } from "./tasks/text-classification.ts";
+export type { Classification, TextClassification } from "./tasks/text-classification.ts";
 export type {
   GeneratedText,
   Text2TextGeneration,

@@ -44,7 +44,7 @@ test("fill-mask", async () => {
 test("text-classification, of a text and of a pair", async () => {
   const classify = await open("text-classification");
   assertClose(await classify(texts[2], { topK: 3 }), expected["text-classification"]);
-  assertClose(await classify({ text: texts[2], textPair: texts[3] }), expected["text-classification pair"]);
+  assertClose(await classify({ text: texts[2], pair: texts[3] }), expected["text-classification pair"]);
   const same = await pipeline("sentiment-analysis", await loadModel(folder("text-classification")));
   assertClose(await same(texts[2], { topK: 3 }), expected["text-classification"]);
 });

@@ -1,6 +1,6 @@
 import { NdArray } from "../../engine/index.ts";
-import { encoderLogits } from "../encoder.ts";
 import { definePipeline } from "../pipeline.ts";
+import { headResult } from "../scores.ts";
 
 export interface FeatureOptions {
   /** "none" (default): every token. "mean": the mean of the tokens. "cls": the first token. */
@@ -19,10 +19,9 @@ definePipeline<FeatureExtraction>({
     return async (text, { pooling = "none", normalize = false } = {}) => {
       const maxLength = model.config.contextLength;
       const encoded = await tokenizer.encodeWithOffsets(text, { addSpecialTokens: true, maxLength });
-      const [hidden] = await encoderLogits(model, [encoded], run);
-      const { data, shape } = hidden as NonNullable<typeof hidden>;
+      const { values, shape } = await headResult(model, encoded, run);
       const [T, D] = shape as [number, number];
-      const rows = Array.from({ length: T }, (_, t) => data.subarray(t * D, (t + 1) * D));
+      const rows = Array.from({ length: T }, (_, t) => values.subarray(t * D, (t + 1) * D));
       const pooled = pooling === "none" ? rows : pooling === "cls" ? rows.slice(0, 1) : [mean(rows)];
       const vectors = normalize ? pooled.map(unit) : pooled;
       const flat = new Float32Array(vectors.length * D);

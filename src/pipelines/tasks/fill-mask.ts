@@ -1,7 +1,7 @@
 import { PlinthError } from "../../base/index.ts";
 import { maskingOf } from "../../train/index.ts";
-import { encoderLogits, softmax, topK } from "../encoder.ts";
 import { definePipeline } from "../pipeline.ts";
+import { headResult, softmax, topK } from "../scores.ts";
 
 export interface MaskFilling {
   readonly score: number;
@@ -30,12 +30,11 @@ definePipeline<FillMask>({
         const mask = tokenizer.idToToken(maskTokenId);
         throw new PlinthError("pipeline fill-mask: the text has no mask", `write ${mask} where a word is wanted`);
       }
-      const [logits] = await encoderLogits(model, [encoded], run);
-      const { data, shape } = logits as NonNullable<typeof logits>;
+      const { values, shape } = await headResult(model, encoded, run);
       const V = shape[1] as number;
       return Promise.all(
         masks.map((at) => {
-          const scores = softmax(data.subarray(at * V, (at + 1) * V));
+          const scores = softmax(values.subarray(at * V, (at + 1) * V));
           return Promise.all(
             topK(scores, count).map(async (token) => {
               const ids = encoded.ids.map((id, i) => (i === at ? token : id));

@@ -1,7 +1,8 @@
 import { PlinthError } from "../../base/index.ts";
 import type { Encoded } from "../../data/index.ts";
-import { type EncodedLogits, encoderLogits, softmax } from "../encoder.ts";
+import type { HeadResult } from "../../generate/index.ts";
 import { definePipeline } from "../pipeline.ts";
+import { headResults, softmax } from "../scores.ts";
 
 export interface Answer {
   readonly answer: string;
@@ -40,9 +41,9 @@ definePipeline<QuestionAnswering>({
       const maxLength = model.config.contextLength;
       const stride = options.stride ?? Math.min(128, Math.floor(maxLength / 4));
       const windows = await tokenizer.encodeWindows(question, context, { maxLength, stride });
-      const logits = await encoderLogits(model, windows, run);
+      const logits = await headResults(model, windows, run);
       const found = windows.flatMap((window, i) =>
-        spans(window, logits[i] as EncodedLogits, maxAnswerLength).map((span) => ({
+        spans(window, logits[i] as HeadResult, maxAnswerLength).map((span) => ({
           ...span,
           answer: context.slice(span.start, span.end),
         })),
@@ -58,9 +59,9 @@ definePipeline<QuestionAnswering>({
 });
 
 /** Every span of the context in one window with its score. The first token, "no answer", takes part in the probabilities. */
-function spans({ sequences, offsets }: Encoded, { data }: EncodedLogits, longest: number) {
+function spans({ sequences, offsets }: Encoded, { values }: HeadResult, longest: number) {
   const places = [...sequences.keys()].filter((at) => at === 0 || sequences[at] === 1);
-  const side = (column: 0 | 1): number[] => softmax(places.map((at) => data[2 * at + column] as number));
+  const side = (column: 0 | 1): number[] => softmax(places.map((at) => values[2 * at + column] as number));
   const [starts, ends] = [side(0), side(1)];
   const found: Omit<Answer, "answer">[] = [];
   for (let i = 1; i < places.length; i++) {

@@ -1,17 +1,13 @@
 import { PlinthError } from "../../base/index.ts";
+import type { TextPair } from "../../data/index.ts";
 import { headOf } from "../../models/index.ts";
-import { encoderLogits, softmax, topK } from "../encoder.ts";
 import { definePipeline } from "../pipeline.ts";
+import { headResult, softmax, topK } from "../scores.ts";
 
 export interface Classification {
   readonly label: string;
   /** Probability; of a model of one number (regression) that number. */
   readonly score: number;
-}
-
-export interface TextPair {
-  readonly text: string;
-  readonly textPair: string;
 }
 
 /** The `topK` likeliest labels of a text or a pair of texts, likeliest first; default one. */
@@ -28,12 +24,14 @@ definePipeline<TextClassification>({
     return async (given, { topK: count = 1 } = {}) => {
       if (!(count >= 1))
         throw new PlinthError(`topK: expected at least 1, got ${count}`, "leave it out for the best label");
-      const { text, ...pair } =
-        typeof given === "string" ? { text: given } : { text: given.text, pair: given.textPair };
+      const { text, pair } = typeof given === "string" ? { text: given, pair: undefined } : given;
       const maxLength = model.config.contextLength;
-      const encoded = await tokenizer.encodeWithOffsets(text, { ...pair, addSpecialTokens: true, maxLength });
-      const [logits] = await encoderLogits(model, [encoded], run);
-      const raw = [...(logits?.data ?? [])];
+      const encoded = await tokenizer.encodeWithOffsets(text, {
+        ...(pair === undefined ? {} : { pair }),
+        addSpecialTokens: true,
+        maxLength,
+      });
+      const raw = [...(await headResult(model, encoded, run)).values];
       const scores =
         problem === "regression"
           ? raw

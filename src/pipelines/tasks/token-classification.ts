@@ -1,6 +1,6 @@
 import { headOf } from "../../models/index.ts";
-import { encoderLogits, softmax, topK } from "../encoder.ts";
 import { definePipeline } from "../pipeline.ts";
+import { headResult, softmax, topK } from "../scores.ts";
 
 /** A token, or with `aggregation: "simple"` neighbouring tokens of one kind, and what it is. */
 export interface Entity {
@@ -31,13 +31,12 @@ definePipeline<TokenClassification>({
     const { labels } = headOf(model.config);
     return async (text, { aggregation = "none", ignoreLabels = ["O"] } = {}) => {
       const encoded = await tokenizer.encodeWithOffsets(text, { addSpecialTokens: true });
-      const [logits] = await encoderLogits(model, [encoded], run);
-      const { data } = logits as NonNullable<typeof logits>;
+      const { values } = await headResult(model, encoded, run);
       const N = labels.length;
       const tokens: Entity[] = [];
       for (const [index, sequence] of encoded.sequences.entries()) {
         if (sequence === undefined) continue;
-        const scores = softmax(data.subarray(index * N, (index + 1) * N));
+        const scores = softmax(values.subarray(index * N, (index + 1) * N));
         const best = topK(scores, 1)[0] as number;
         const [start, end] = encoded.offsets[index] as readonly [number, number];
         tokens.push({

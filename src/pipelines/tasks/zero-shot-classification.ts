@@ -1,7 +1,7 @@
 import { PlinthError } from "../../base/index.ts";
 import { headOf } from "../../models/index.ts";
-import { encoderLogits, softmax, topK } from "../encoder.ts";
 import { definePipeline } from "../pipeline.ts";
+import { headResults, softmax, topK } from "../scores.ts";
 
 export interface ZeroShot {
   readonly sequence: string;
@@ -51,7 +51,7 @@ definePipeline<ZeroShotClassification>({
       const pairs = await Promise.all(
         labels.map((label) => tokenizer.encodePair(text, hypothesisTemplate.replace("{}", label), { maxLength })),
       );
-      const logits = (await encoderLogits(model, pairs, run)).map(({ data }) => data);
+      const logits = (await headResults(model, pairs, run)).map(({ values }) => values);
       const scores =
         multiLabel || labels.length === 1
           ? logits.map((x) => softmax([x[contradiction] as number, x[entailment] as number])[1] as number)
