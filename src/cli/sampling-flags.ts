@@ -1,7 +1,6 @@
-import type { Precision } from "../engine/index.ts";
 import type { RequestOptions } from "../generate/index.ts";
 import type { CommandArgs, OptionSpec } from "./command.ts";
-import { precisionOption, readPrecision } from "./precision-flag.ts";
+import { modelPrecisionOption } from "./precision-flag.ts";
 
 /** Flags of the commands that generate text. */
 export const samplingOptions: Readonly<Record<string, OptionSpec>> = {
@@ -13,13 +12,12 @@ export const samplingOptions: Readonly<Record<string, OptionSpec>> = {
   "min-p": { type: "number", summary: "leave out tokens less likely than this fraction of the likeliest" },
   "repetition-penalty": { type: "number", summary: "above 1: make tokens that occurred less likely" },
   stop: { type: "string", summary: "end before this text (\\n = line end)", repeatable: true },
-  ...precisionOption,
+  ...modelPrecisionOption,
   seed: { type: "integer", summary: "repeat the same random choices" },
 };
 
-export function readSampling(args: CommandArgs): RequestOptions & { precision: Precision } {
+export function readSampling(args: CommandArgs): RequestOptions {
   return {
-    precision: readPrecision(args),
     maxTokens: args.number("max-tokens"),
     temperature: args.number("temperature"),
     topK: args.number("top-k"),

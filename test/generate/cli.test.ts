@@ -72,6 +72,34 @@ test("a prompt can be piped in", { skip }, async () => {
   assert.deepEqual([prompt, text], ["Once upon a time", ", there was a little"]);
 });
 
+test("a model runs in the precision of its training; the flag overrides", { skip }, async () => {
+  const trained = join(folder, "trained");
+  await cp(asset(stories), trained, { recursive: true });
+  await writeFile(join(trained, "run.json"), JSON.stringify({ status: "complete", config: { precision: "bf16" } }));
+  const flags = ["--prompt", "Once upon a time", "--temperature", "0", "--max-tokens", "8", "--json"];
+  const logprobs = async (model: string, ...more: string[]): Promise<{ values: number[]; err: string }> => {
+    const { code, out, err } = await plinth("generate", model, ...flags, ...more);
+    assert.equal(code, 0, err);
+    return { values: (JSON.parse(out) as { logprobs: number[] }).logprobs, err };
+  };
+  const [plain, narrow] = [await logprobs(asset(stories)), await logprobs(asset(stories), "--precision", "bf16")];
+  assert.notDeepEqual(plain.values, narrow.values);
+  const asTrained = await logprobs(trained);
+  assert.deepEqual(asTrained.values, narrow.values);
+  assert.match(asTrained.err, /bf16, as .*trained was trained; --precision f32/);
+  assert.deepEqual((await logprobs(trained, "--precision", "f32")).values, plain.values);
+
+  const checkpoint = join(folder, "checkpoint");
+  await cp(asset(stories), checkpoint, { recursive: true });
+  await writeFile(join(checkpoint, "state.json"), JSON.stringify({ format: 1, config: { precision: "bf16" } }));
+  assert.deepEqual((await logprobs(checkpoint)).values, narrow.values);
+
+  const text = join(folder, "text.jsonl");
+  await writeFile(text, `${JSON.stringify({ prompt: "Once upon a", choices: [" time", " cat"], answer: 0 })}\n`);
+  const evaluated = await plinth("eval", trained, "--tasks", text, "--limit", "1");
+  assert.match(evaluated.err, /bf16, as .*trained was trained/);
+});
+
 test("a run without a final model is read from its newest checkpoint; an adapter is not a model", {
   skip,
 }, async () => {

@@ -4,6 +4,7 @@ import { chatPrompt, type GenerateOptions, generate } from "../../generate/index
 import type { Model } from "../../models/index.ts";
 import type { Command, CommandIo } from "../command.ts";
 import { openModel } from "../open-model.ts";
+import { readModelPrecision } from "../precision-flag.ts";
 import { readSampling, samplingOptions } from "../sampling-flags.ts";
 
 const defaultMaxTokens = 256;
@@ -21,7 +22,8 @@ export const command: Command = {
     const model = await openModel(args.positionals[0] as string, args.string("adapter"));
     const system = args.string("system");
     const start: ChatMessage[] = system === undefined ? [] : [{ role: "system", content: system }];
-    const options = { maxTokens: defaultMaxTokens, ...defined(readSampling(args)) };
+    const precision = await readModelPrecision(args, io);
+    const options = { maxTokens: defaultMaxTokens, ...defined(readSampling(args)), precision };
     // a model that cannot chat should say so now, not after the first question
     await chatPrompt(model, [...start, { role: "user", content: "?" }], options);
 

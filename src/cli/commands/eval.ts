@@ -9,7 +9,7 @@ import {
 } from "../../evaluate/index.ts";
 import type { Command, CommandArgs, CommandIo } from "../command.ts";
 import { openModel } from "../open-model.ts";
-import { precisionOption, readPrecision } from "../precision-flag.ts";
+import { modelPrecisionOption, readModelPrecision } from "../precision-flag.ts";
 
 const names = taskDefinitions().map(({ name }) => name);
 
@@ -37,13 +37,14 @@ export const command: Command = {
     canonical: { type: "boolean", summary: "code tasks: run their own solutions, no model; a good harness gives 1" },
     "allow-unsafe": { type: "boolean", summary: "code tasks: run programs even where they cannot be isolated" },
     python: { type: "string", summary: "code tasks: the Python that runs programs", default: "python3" },
-    ...precisionOption,
+    ...modelPrecisionOption,
   },
   async run(args, io) {
     const tasks = await loadTasks(args.required("tasks"), args.string("data"));
+    const options = await readOptions(args, io);
     const results = args.boolean("canonical")
-      ? await evaluateSolutions(tasks, "canonical", readOptions(args, io))
-      : await evaluate(await openNamedModel(args), tasks, readOptions(args, io));
+      ? await evaluateSolutions(tasks, "canonical", options)
+      : await evaluate(await openNamedModel(args), tasks, options);
     for (const note of new Set(results.flatMap(({ name, notes }) => notes.map((text) => `${name}: ${text}`))))
       io.note(note);
     io.print(formatTable(results));
@@ -65,14 +66,14 @@ function openNamedModel(args: CommandArgs) {
   return openModel(folder, args.string("adapter"));
 }
 
-function readOptions(args: CommandArgs, io: CommandIo): EvaluateOptions {
+async function readOptions(args: CommandArgs, io: CommandIo): Promise<EvaluateOptions> {
   return {
     shots: args.number("shots"),
     limit: args.number("limit"),
     batchSize: args.number("batch-size"),
     overlap: args.number("overlap"),
     seed: args.number("seed"),
-    precision: readPrecision(args),
+    precision: await readModelPrecision(args, io),
     code: {
       samples: args.number("samples"),
       ks: readKs(args.string("k")),

@@ -5,6 +5,7 @@ import { quantizedFormats } from "../../engine/index.ts";
 import { type Generation, generate, infillingPrompt } from "../../generate/index.ts";
 import type { Command, CommandArgs } from "../command.ts";
 import { openModel } from "../open-model.ts";
+import { readModelPrecision } from "../precision-flag.ts";
 import { readSampling, samplingOptions } from "../sampling-flags.ts";
 
 export const command: Command = {
@@ -30,7 +31,8 @@ export const command: Command = {
     const quantization = format === undefined ? undefined : { format };
     const model = await openModel(args.positionals[0] as string, args.string("adapter"), quantization);
     const logprobs = args.number("logprobs") ?? (io.json ? 0 : undefined);
-    const options = { ...readSampling(args), logprobs, signal: io.signal };
+    const precision = await readModelPrecision(args, io);
+    const options = { ...readSampling(args), precision, logprobs, signal: io.signal };
     const suffix = args.string("suffix");
     const input =
       suffix === undefined ? prompt : await infillingPrompt(model, { prefix: prompt, suffix }, options.maxTokens);
