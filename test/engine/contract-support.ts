@@ -3,6 +3,8 @@ import { sha256 } from "../../src/base/index.ts";
 import { vjp } from "../../src/engine/autodiff/index.ts";
 import type { Backend } from "../../src/engine/backends/backend.ts";
 import { evaluateOracle } from "../../src/engine/backends/evaluate.ts";
+import { createBackend } from "../../src/engine/backends/index.ts";
+import { NativeMissingError } from "../../src/engine/backends/load-native.ts";
 import { decodeFloat64, encodeHost } from "../../src/engine/ir/convert.ts";
 import { isFloating } from "../../src/engine/ir/dtype.ts";
 import type { Graph } from "../../src/engine/ir/graph.ts";
@@ -14,6 +16,16 @@ import { transpose } from "../../src/engine/ops/index.ts";
 import { padOp, sliceOp } from "../../src/engine/ops/slice.ts";
 import { input } from "../../src/engine/ops/source.ts";
 import { HostRandom } from "../../src/engine/random.ts";
+
+/** The native backend, or undefined where it has not been built. */
+export function openNative(): Backend | undefined {
+  try {
+    return createBackend("native");
+  } catch (error) {
+    if (error instanceof NativeMissingError) return undefined;
+    throw error;
+  }
+}
 
 /** A generator of its own for each name: adding a sample changes no other. */
 export function randomFor(...names: string[]): HostRandom {

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import type { Backend } from "../../src/engine/backends/backend.ts";
 import { evaluateDecomposition, evaluateOracle } from "../../src/engine/backends/evaluate.ts";
 import { createBackend } from "../../src/engine/backends/index.ts";
-import { builtVariants, loadNative, NativeMissingError } from "../../src/engine/backends/load-native.ts";
+import { builtVariants, loadNative } from "../../src/engine/backends/load-native.ts";
 import { referenceBackend } from "../../src/engine/backends/reference.ts";
 import { simplify } from "../../src/engine/compile/simplify.ts";
 import { decodeFloat64 } from "../../src/engine/ir/convert.ts";
@@ -14,21 +14,12 @@ import { type OpDef, registeredOps } from "../../src/engine/ir/op.ts";
 import { sizeOf } from "../../src/engine/ir/shape.ts";
 import type { TensorType } from "../../src/engine/ir/tensor.ts";
 import "../../src/engine/ops/index.ts";
-import { assertClose, buildCase, checkGradients, randomFor, runOn, toOracle } from "./contract-support.ts";
+import { assertClose, buildCase, checkGradients, openNative, randomFor, runOn, toOracle } from "./contract-support.ts";
 
 /** Set in the child processes that repeat the native part for the other instruction sets. */
 const nativeOnly = process.env["PLINTH_CONTRACT_NATIVE_ONLY"] === "1";
 const native = openNative();
 const ops = registeredOps().filter((op) => op.samples.length > 0);
-
-function openNative(): Backend | undefined {
-  try {
-    return createBackend("native");
-  } catch (error) {
-    if (error instanceof NativeMissingError) return undefined;
-    throw error;
-  }
-}
 
 describe("definitions", { skip: nativeOnly }, () => {
   /** Ops for which some awkward size does not exist. */

@@ -4,7 +4,6 @@
  */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { NativeMissingError } from "../../src/engine/backends/load-native.ts";
 import {
   type Backend,
   createBackend,
@@ -16,21 +15,13 @@ import {
   unflatten,
 } from "../../src/engine/index.ts";
 import { type Cache, initModel, type Model, modelFamily } from "../../src/models/index.ts";
+import { openNative } from "./contract-support.ts";
 
 const largestBatch = 32;
 const [T, V] = [19, 131];
 const dials = { vocabSize: V, contextLength: 24, hiddenSize: 72, numLayers: 2, numHeads: 6 };
 
 const native = openNative();
-
-function openNative(): Backend | undefined {
-  try {
-    return createBackend("native");
-  } catch (error) {
-    if (error instanceof NativeMissingError) return undefined;
-    throw error;
-  }
-}
 
 /** Random weights of a size at which attention and norms do something. */
 function modelOf(type: string): Model {

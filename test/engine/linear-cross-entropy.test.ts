@@ -5,7 +5,6 @@ import {
   crossEntropy,
   exp,
   grad,
-  HostRandom,
   jit,
   linearCrossEntropy,
   matmul,
@@ -17,17 +16,13 @@ import {
 } from "../../src/engine/index.ts";
 import { apply1 } from "../../src/engine/ir/tensor.ts";
 import { linearCrossEntropyOp } from "../../src/engine/ops/linear-cross-entropy.ts";
+import { normalArrays } from "./arrays.ts";
 
 const N = 11;
 const D = 6;
 const V = 37;
 const backend = createBackend("native");
-const random = new HostRandom(1);
-const normal = (...shape: number[]): NdArray =>
-  NdArray.float32(
-    shape,
-    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal()),
-  );
+const normal = normalArrays(1);
 const x = normal(N, D);
 const weight = normal(V, D);
 const targets = NdArray.int32(

@@ -7,12 +7,10 @@ import {
   add,
   createBackend,
   gelu,
-  HostRandom,
   jit,
   matmul,
   mul,
   NdArray,
-  type Shape,
   scalar,
   scatterAdd,
   slice,
@@ -21,15 +19,10 @@ import {
   type Tensor,
   valueAndGrad,
 } from "../../src/engine/index.ts";
+import { like, normalArrays } from "./arrays.ts";
 
 const native = createBackend("native");
-const random = new HostRandom(3);
-const normal = (...shape: number[]): NdArray =>
-  NdArray.float32(
-    shape,
-    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal()),
-  );
-const like = (shape: Shape) => ({ shape, dtype: "float32" as const });
+const normal = normalArrays(3);
 
 /** xᵀy, a few rows at a time. */
 function products(x: Tensor, y: Tensor): Tensor[] {

@@ -5,7 +5,6 @@ import {
   add,
   dropout,
   gelu,
-  HostRandom,
   jit,
   layerNorm,
   matmul,
@@ -17,17 +16,13 @@ import {
   topologicalOrder,
   valueAndGrad,
 } from "../../src/engine/index.ts";
+import { normalArrays } from "./arrays.ts";
 
 const layers = 8;
 const N = 64;
 const D = 32;
 const backend = createBackend("native");
-const random = new HostRandom(2);
-const normal = (...shape: number[]): NdArray =>
-  NdArray.float32(
-    shape,
-    Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal() / 8),
-  );
+const normal = normalArrays(2, 1 / 8);
 const params = Object.fromEntries(
   Array.from({ length: layers }, (_, i) => [
     [`${i}.norm`, normal(D)],
