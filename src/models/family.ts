@@ -93,10 +93,12 @@ export interface ForwardContext {
   readonly remat?: boolean | undefined;
 }
 
-/** What the logits are made of: logits[B,T,V] = hidden[B,T,D] x headWeight[V,D]ᵀ. */
+/** What the logits are made of: logits[B,T,V] = hidden[B,T,D] x headWeight[V,D]ᵀ, capped where there is a cap. */
 export interface HiddenOutputs {
   readonly hidden: Tensor;
   readonly headWeight: Tensor;
+  /** Then logits y become cap * tanh(y / cap). */
+  readonly softCap?: number | undefined;
   /** As {@link ForwardOutputs.auxiliaryLoss}. */
   readonly auxiliaryLoss?: Tensor | undefined;
 }

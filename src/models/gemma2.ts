@@ -26,7 +26,6 @@ import {
   rotaryAttentionParameters,
   rotaryDecoder,
   rotaryDecoderParameters,
-  softCap,
 } from "./layers/index.ts";
 
 export interface Gemma2Config extends GemmaConfig {
@@ -97,7 +96,7 @@ export const gemma2 = defineModel<Gemma2Config>({
     block,
     norm,
     scaleEmbeddings: (x, c) => mul(x, Math.sqrt(c.hiddenSize)),
-    finish: (c) => softCap(c.finalLogitSoftcapping),
+    softCap: (c) => c.finalLogitSoftcapping,
   }),
 });
 

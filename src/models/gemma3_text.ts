@@ -28,7 +28,6 @@ import {
   rotaryAttentionParameters,
   rotaryDecoder,
   rotaryDecoderParameters,
-  softCap,
 } from "./layers/index.ts";
 
 export interface Gemma3TextConfig extends GemmaConfig {
@@ -125,7 +124,7 @@ export const gemma3Text = defineModel<Gemma3TextConfig>({
     scaleEmbeddings: (x, c) => mul(x, Math.sqrt(c.hiddenSize)),
     rope: (c, layer) =>
       windowOf(c, layer) === undefined ? { theta: c.ropeTheta, scaling: c.ropeScaling } : c.localRope,
-    finish: (c) => softCap(c.finalLogitSoftcapping),
+    softCap: (c) => c.finalLogitSoftcapping,
   }),
 });
 

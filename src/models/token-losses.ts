@@ -36,9 +36,9 @@ export function tokenLosses<C extends ModelConfig>(
   };
   const parts = family.hidden?.(params, inputs, config, context);
   if (parts !== undefined) {
-    const { hidden, headWeight, auxiliaryLoss } = parts;
+    const { hidden, headWeight, softCap, auxiliaryLoss } = parts;
     const rows = reshape(hidden, [-1, config.hiddenSize]);
-    const losses = withScope("lm_head", () => linearCrossEntropy(rows, headWeight, targets, { ignoreIndex }));
+    const losses = withScope("lm_head", () => linearCrossEntropy(rows, headWeight, targets, { ignoreIndex, softCap }));
     return counting(losses, auxiliaryLoss);
   }
   const { logits, auxiliaryLoss } = family.forward(params, inputs, config, context);

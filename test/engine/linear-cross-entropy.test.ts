@@ -11,6 +11,7 @@ import {
   mean,
   mul,
   NdArray,
+  softCap,
   type Tensor,
   topologicalOrder,
 } from "../../src/engine/index.ts";
@@ -44,6 +45,27 @@ test("losses have the bits of a head and a cross-entropy, in chunks or at once",
     )(x, weight, targets);
     assert.deepEqual(a.data, b.data);
   }
+});
+
+test("capped logits: the bits of the parts, and their gradients", async () => {
+  const cap = 1.5;
+  const capped = (x: Tensor, weight: Tensor, targets: Tensor): Tensor =>
+    apply1(linearCrossEntropyOp, [x, weight, targets], { ignoreIndex: -100, chunkRows: 4, softCap: cap });
+  const parts = (x: Tensor, weight: Tensor, targets: Tensor): Tensor =>
+    crossEntropy(softCap(matmul(x, weight, { transposeB: true }), cap), targets);
+  const [a, b] = [lossAndGrads(capped, mean, [0, 1]), lossAndGrads(parts, mean, [0, 1])];
+  const [one, other] = [await a(x, weight, targets), await b(x, weight, targets)];
+  assert.deepEqual(one[0]?.data, other[0]?.data);
+  assert.deepEqual(one[1]?.data, other[1]?.data);
+  const [dweight, expected] = [one[2]?.data, other[2]?.data] as [Float32Array, Float32Array];
+  dweight.forEach((d, i) => {
+    assert.ok(Math.abs(d - (expected[i] as number)) < 1e-6);
+  });
+  assert.equal(products(a.compile(x, weight, targets).graph), 3 * Math.ceil(N / 4));
+  assert.throws(
+    () => jit((x: Tensor) => linearCrossEntropy(x, x, x, { softCap: 0 }), { backend }).compile(x),
+    /linearCrossEntropy: expected a softCap above 0, got 0/,
+  );
 });
 
 function lossAndGrads(losses: typeof plain, total: (losses: Tensor) => Tensor, wanted: readonly number[]) {

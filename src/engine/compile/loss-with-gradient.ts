@@ -14,7 +14,7 @@ export function shareLossWithGradient(graph: Graph): Graph {
   const pairs = new Map<Node, Node>();
   for (const node of order) {
     const key = (): string =>
-      `${node.inputs.slice(0, 3).map((t) => `${t.node.id}.${t.index}`)}|${node.attrs["ignoreIndex"]}`;
+      `${node.inputs.slice(0, 3).map((t) => `${t.node.id}.${t.index}`)}|${node.attrs["ignoreIndex"]}|${node.attrs["softCap"]}`;
     if (node.op === linearCrossEntropyOp) losses.set(key(), node);
     if (node.op !== linearCrossEntropyGradOp) continue;
     const loss = losses.get(key());

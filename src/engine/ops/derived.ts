@@ -1,7 +1,7 @@
 import type { DType } from "../ir/dtype.ts";
 import { defineOp, type OpDef } from "../ir/op.ts";
 import { apply1, type Tensor } from "../ir/tensor.ts";
-import { add, mul, neg, sub } from "./arithmetic.ts";
+import { add, div, mul, neg, sub } from "./arithmetic.ts";
 import { cast, toFloat32 } from "./cast.ts";
 import { equal } from "./compare.ts";
 import { unarySamples } from "./elementwise.ts";
@@ -36,6 +36,11 @@ export function logSumExp(x: Tensor, options: ReduceOptions = {}): Tensor {
 /** ids int32[...] -> [..., depth]: 1 where the last axis counts the id, else 0; all 0 for an id outside. */
 export function oneHot(ids: Tensor, depth: number, dtype: DType = "float32"): Tensor {
   return cast(equal(expandDims(ids, -1), iota([...ids.shape, depth], { axis: ids.rank })), dtype);
+}
+
+/** cap * tanh(x / cap), which keeps x within (-cap, cap) (Bello et al. 2017). */
+export function softCap(x: Tensor, cap: number): Tensor {
+  return mul(tanh(div(x, cap)), cap);
 }
 
 /** log(sigmoid(x)) = min(x, 0) - log(1 + e^-|x|). */

@@ -19,7 +19,7 @@ export {
 export { type ConvOptions, conv, convTranspose } from "./conv.ts";
 export { crossEntropy } from "./cross-entropy.ts";
 export { cumsum } from "./cumsum.ts";
-export { argmin, logSigmoid, logSumExp, min, mish, oneHot, softplus } from "./derived.ts";
+export { argmin, logSigmoid, logSumExp, min, mish, oneHot, softCap, softplus } from "./derived.ts";
 export { dropout } from "./dropout.ts";
 export { gather, scatterAdd } from "./gather.ts";
 export { gelu, silu } from "./gelu.ts";

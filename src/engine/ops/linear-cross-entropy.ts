@@ -1,9 +1,10 @@
-import { vjpOfDecomposition } from "../autodiff/vjp.ts";
+import { vjp, vjpOfDecomposition } from "../autodiff/vjp.ts";
 import { defineOp, type OpDef, type OpSample } from "../ir/op.ts";
 import { formatShape } from "../ir/shape.ts";
 import { type Attrs, apply, type Tensor, type TensorType } from "../ir/tensor.ts";
 import { add } from "./arithmetic.ts";
 import { crossEntropyGradOp, crossEntropyOp, defaultIgnoreIndex } from "./cross-entropy.ts";
+import { softCap } from "./derived.ts";
 import { matmul } from "./matmul.ts";
 import { slice } from "./slice.ts";
 import { concat } from "./split.ts";
@@ -54,7 +55,13 @@ function joined(parts: readonly Tensor[], none: () => Tensor): Tensor {
   return parts.length === 0 ? none() : concat(parts, { axis: 0 });
 }
 
-/** (x[N,D], weight[V,D], targets[N]) -> loss[N]. attrs: {ignoreIndex, chunkRows}. */
+/** The logits of some rows, and what becomes of them. */
+function logitsOf(rows: Tensor, weight: Tensor, { softCap: cap }: Attrs): { logits: Tensor; capped: Tensor } {
+  const logits = matmul(rows, weight, { transposeB: true });
+  return { logits, capped: cap === undefined ? logits : softCap(logits, cap as number) };
+}
+
+/** (x[N,D], weight[V,D], targets[N]) -> loss[N]. attrs: {ignoreIndex, chunkRows, softCap?}. */
 export const linearCrossEntropyOp: OpDef = defineOp({
   name: "linearCrossEntropy",
   infer: (inputs) => [{ shape: [check(inputs, "linearCrossEntropy").rows], dtype: "float32" }],
@@ -62,8 +69,8 @@ export const linearCrossEntropyOp: OpDef = defineOp({
     const [x, weight, targets] = inputs as [Tensor, Tensor, Tensor];
     const losses: Tensor[] = [];
     forChunks(x.shape[0] as number, attrs, (part, chunk) => {
-      const logits = matmul(part(x), weight, { transposeB: true });
-      losses.push(apply(crossEntropyOp, [logits, part(targets)], chunk)[0] as Tensor);
+      const { capped } = logitsOf(part(x), weight, attrs);
+      losses.push(apply(crossEntropyOp, [capped, part(targets)], chunk)[0] as Tensor);
     });
     return [joined(losses, () => zeros([0]))];
   },
@@ -97,9 +104,10 @@ export const linearCrossEntropyGradOp: OpDef = defineOp({
     forChunks(x.shape[0] as number, attrs, (part, chunk) => {
       const rows = part(x);
       const ids = part(targets);
-      const logits = matmul(rows, weight, { transposeB: true });
-      const [loss, lse] = apply(crossEntropyOp, [logits, ids], chunk) as [Tensor, Tensor];
-      const dlogits = apply(crossEntropyGradOp, [logits, ids, lse, part(dloss)], chunk)[0] as Tensor;
+      const { logits, capped } = logitsOf(rows, weight, attrs);
+      const [loss, lse] = apply(crossEntropyOp, [capped, ids], chunk) as [Tensor, Tensor];
+      const dcapped = apply(crossEntropyGradOp, [capped, ids, lse, part(dloss)], chunk)[0] as Tensor;
+      const [dlogits] = vjp([capped], [dcapped], [logits]) as [Tensor];
       losses.push(loss);
       dxs.push(matmul(dlogits, weight));
       const product = matmul(dlogits, rows, { transposeA: true });
@@ -125,6 +133,7 @@ function samples(withCotangent: boolean): OpSample[] {
     ["empty", 0, 5, 3, 2],
     ["size-1", 1, 1, 1, 1],
     ["larger", 23, 17, 301, 8],
+    ["capped", 5, 4, 11, 2],
   ];
   return sizes.map(([name, rows, width, vocabulary, chunkRows]): OpSample => {
     const values = Array.from({ length: rows }, (_, i) =>
@@ -138,7 +147,7 @@ function samples(withCotangent: boolean): OpSample[] {
         { shape: [rows], dtype: "int32", values },
         ...(withCotangent ? [{ shape: [rows], dtype: "float32" as const }] : []),
       ],
-      attrs: { ignoreIndex: defaultIgnoreIndex, chunkRows },
+      attrs: { ignoreIndex: defaultIgnoreIndex, chunkRows, ...(name === "capped" ? { softCap: 2 } : {}) },
     };
   });
 }
@@ -148,15 +157,19 @@ function samples(withCotangent: boolean): OpSample[] {
  * (default -100); float32. The same bits as `crossEntropy(matmul(x, weight, { transposeB: true }), targets)`, but
  * never more than a chunk of rows of the logits is in memory. Where `grad` wants the gradients and the cotangent of
  * the losses does not depend on their values, they come from the same pass over the logits (after Hsu et al. 2024,
- * Liger Kernel, but exact for any cotangents per row).
+ * Liger Kernel, but exact for any cotangents per row). `softCap`: logits y become cap * tanh(y / cap) first.
  */
 export function linearCrossEntropy(
   x: Tensor,
   weight: Tensor,
   targets: Tensor,
-  options: { ignoreIndex?: number } = {},
+  options: { ignoreIndex?: number; softCap?: number | undefined } = {},
 ): Tensor {
-  const ignoreIndex = options.ignoreIndex ?? defaultIgnoreIndex;
+  const { ignoreIndex = defaultIgnoreIndex, softCap } = options;
+  if (softCap !== undefined && !(softCap > 0)) {
+    fail("linearCrossEntropy", "a softCap above 0", `${softCap}`, "leave softCap out for none");
+  }
   const chunkRows = chunkRowsFor(weight.shape[0] ?? 1);
-  return apply(linearCrossEntropyOp, [x, weight, targets], { ignoreIndex, chunkRows })[0] as Tensor;
+  const attrs = { ignoreIndex, chunkRows, ...(softCap === undefined ? {} : { softCap }) };
+  return apply(linearCrossEntropyOp, [x, weight, targets], attrs)[0] as Tensor;
 }

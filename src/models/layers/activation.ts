@@ -1,4 +1,4 @@
-import { div, gelu, mul, relu, sigmoid, silu, type Tensor, tanh } from "../../engine/index.ts";
+import { gelu, mul, relu, sigmoid, silu, type Tensor, tanh } from "../../engine/index.ts";
 
 /** Activations under the names that config.json uses (`hidden_act`, `activation_function`). */
 export const activations = {
@@ -17,8 +17,3 @@ export const activations = {
 
 export type ActivationName = keyof typeof activations;
 export const activationNames = Object.keys(activations) as [ActivationName, ...ActivationName[]];
-
-/** x -> cap * tanh(x / cap), which keeps x within (-cap, cap) (Bello et al. 2017); undefined where there is no cap. */
-export function softCap(cap: number | undefined): ((x: Tensor) => Tensor) | undefined {
-  return cap === undefined ? undefined : (x) => mul(tanh(div(x, cap)), cap);
-}

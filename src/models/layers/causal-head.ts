@@ -1,4 +1,4 @@
-import { matmul, type Shape, type Tensor, type Tree, withScope } from "../../engine/index.ts";
+import { matmul, type Shape, softCap, type Tensor, type Tree, withScope } from "../../engine/index.ts";
 import type { ForwardContext, ForwardInputs, ForwardOutputs, ModelConfig, ModelFamily } from "../family.ts";
 import { selectLast } from "./decoder.ts";
 import { linear } from "./linear.ts";
@@ -21,13 +21,13 @@ export interface CausalHead<C extends ModelConfig> {
   readonly head?: string;
   /** tokens[B,T] -> x[B,T,D]: all of the model but the head. */
   trunk(params: Tree<Tensor>, inputs: ForwardInputs, config: C, context: ForwardContext | undefined): TrunkOutputs;
-  /** What becomes of the logits after the product, e.g. a soft cap; undefined where nothing does. */
-  finish?(config: C): ((logits: Tensor) => Tensor) | undefined;
+  /** Logits y become cap * tanh(y / cap); undefined where they stay. */
+  softCap?(config: C): number | undefined;
 }
 
 /** `forward` and `hidden` of a decoder whose logits are the product of its last hidden states with a head, tied or not. */
 export function causalHead<C extends ModelConfig>(parts: CausalHead<C>): Pick<ModelFamily<C>, "forward" | "hidden"> {
-  const { embeddings, head = "lm_head", trunk, finish = () => undefined } = parts;
+  const { embeddings, head = "lm_head", trunk, softCap: capOf = () => undefined } = parts;
   const pathOf = (c: C): string => (c.tieWordEmbeddings ? embeddings : head);
   const product = (x: Tensor, params: Tree<Tensor>, c: C): Tensor => {
     const p = moduleAt(params, pathOf(c));
@@ -39,8 +39,8 @@ export function causalHead<C extends ModelConfig>(parts: CausalHead<C>): Pick<Mo
       const { x, newCache, auxiliaryLoss } = trunk(params, inputs, c, context);
       const last = inputs.lastIndex === undefined ? x : selectLast(x, inputs.lastIndex);
       const logits = withScope("lm_head", () => {
-        const y = product(last, params, c);
-        return finish(c)?.(y) ?? y;
+        const [y, cap] = [product(last, params, c), capOf(c)];
+        return cap === undefined ? y : softCap(y, cap);
       });
       const outputs: ForwardOutputs = auxiliaryLoss === undefined ? { logits } : { logits, auxiliaryLoss };
       return inputs.cache === undefined ? outputs : { ...outputs, cache: newCache };
@@ -48,9 +48,9 @@ export function causalHead<C extends ModelConfig>(parts: CausalHead<C>): Pick<Mo
 
     hidden(params, inputs, c, context) {
       const headWeight = plainWeight(moduleAt(params, pathOf(c)));
-      if (headWeight === undefined || finish(c) !== undefined) return undefined;
+      if (headWeight === undefined) return undefined;
       const { x, auxiliaryLoss } = trunk(params, inputs, c, context);
-      return { hidden: x, headWeight, auxiliaryLoss };
+      return { hidden: x, headWeight, softCap: capOf(c), auxiliaryLoss };
     },
   };
 }

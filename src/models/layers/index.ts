@@ -1,4 +1,4 @@
-export { type ActivationName, activationNames, activations, softCap } from "./activation.ts";
+export { type ActivationName, activationNames, activations } from "./activation.ts";
 export {
   bidirectionalAttention,
   type CausalAttentionOptions,

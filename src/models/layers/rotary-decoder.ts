@@ -27,7 +27,7 @@ export interface RotaryBlock<C> {
   readonly dropout: DropoutStreams;
 }
 
-export interface RotaryDecoder<C extends RotaryDecoderConfig> extends Pick<CausalHead<C>, "finish"> {
+export interface RotaryDecoder<C extends RotaryDecoderConfig> extends Pick<CausalHead<C>, "softCap"> {
   /** One layer, x[B,T,D] -> x[B,T,D], and for `auxiliaryLoss` what else it gives; `p` is the subtree `model.layers.<layer>`. */
   block(x: Tensor, p: Module, context: RotaryBlock<C>): Tensor | readonly Tensor[];
   /** What stands between the last block and the head: the subtree `model.norm`. */
@@ -49,7 +49,7 @@ const layerName = (layer: number): string => `model.layers.${layer}`;
 export function rotaryDecoder<C extends RotaryDecoderConfig>(
   parts: RotaryDecoder<C>,
 ): Pick<ModelFamily<C>, "checkpoint" | "cacheShape" | "forward" | "hidden"> {
-  const { block, norm, scaleEmbeddings = (x) => x, rope = configuredRope, auxiliaryLoss, finish } = parts;
+  const { block, norm, scaleEmbeddings = (x) => x, rope = configuredRope, auxiliaryLoss, softCap } = parts;
   const trunk: CausalHead<C>["trunk"] = (params, inputs, c, context): TrunkOutputs => {
     checkInputs(inputs, c, "max_position_embeddings");
     const positions = positionsOf(inputs);
@@ -99,7 +99,7 @@ export function rotaryDecoder<C extends RotaryDecoderConfig>(
       inert: /^(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq$/,
     },
     cacheShape: (c, batch, length) => kvCacheShape(c, [batch, length], (layer) => `${layerName(layer)}.self_attn`),
-    ...causalHead({ embeddings: "model.embed_tokens", trunk, ...(finish === undefined ? {} : { finish }) }),
+    ...causalHead({ embeddings: "model.embed_tokens", trunk, ...(softCap === undefined ? {} : { softCap }) }),
   };
 }
 
