@@ -12,6 +12,7 @@ export { type BuildOptions, type BuildProgress, buildDataset } from "./build.ts"
 export { trainCharTokenizer } from "./char-tokenizer.ts";
 export { type ChatMessage, type ChatOptions, chatMlTemplate, type RenderedChat } from "./chat-template.ts";
 export { type Compression, compression } from "./compression.ts";
+export type { TrainingControl } from "./count-words.ts";
 export { type Dataset, type Document, openDataset } from "./dataset.ts";
 export type { Encoded, TruncateOptions, WindowOptions } from "./encoding.ts";
 export {
@@ -41,3 +42,5 @@ export { type EncodedPair, encodePairs, joinPair, type PairTokens, pairTokens, t
 export { type TokenDocument, TokenDocuments, tokenDocuments } from "./token-documents.ts";
 export { type TokenizedDataset, type TokenizeOptions, tokenizeDataset } from "./tokenize-dataset.ts";
 export { type EncodeOptions, Tokenizer } from "./tokenizer.ts";
+export { type TrainUnigramOptions, trainUnigram } from "./unigram-trainer.ts";
+export { type TrainWordPieceOptions, trainWordPiece } from "./word-piece-trainer.ts";

@@ -1,10 +1,23 @@
 import { join } from "node:path";
-import { compression, type Dataset, openDataset, Tokenizer, trainBpe } from "../../data/index.ts";
-import type { Command } from "../command.ts";
+import { PlinthError } from "../../base/index.ts";
+import {
+  compression,
+  type Dataset,
+  openDataset,
+  Tokenizer,
+  type TrainingControl,
+  trainBpe,
+  trainUnigram,
+  trainWordPiece,
+} from "../../data/index.ts";
+import type { Command, CommandArgs } from "../command.ts";
+
+const types = ["bpe", "wordpiece", "unigram"] as const;
+type TokenizerType = (typeof types)[number];
 
 export const command: Command = {
   name: "tokenizer train",
-  summary: "Train a byte-level BPE tokenizer on a dataset and write tokenizer.json.",
+  summary: "Train a tokenizer on a dataset and write tokenizer.json.",
   example: "plinth tokenizer train --data data/code --vocab-size 4096 --out tokenizers/code",
   options: {
     data: { type: "string", required: true, repeatable: true, summary: "folder written by plinth data build" },
@@ -13,7 +26,28 @@ export const command: Command = {
       required: true,
       summary: "size of the vocabulary, bytes and special tokens included",
     },
-    "special-token": { type: "string", repeatable: true, summary: "special tokens, the one that ends a text first" },
+    type: {
+      type: "string",
+      choices: types,
+      default: "bpe",
+      summary: "bpe: byte-level (GPT, Llama 3, StarCoder); wordpiece: BERT; unigram: SentencePiece (T5)",
+    },
+    "special-token": {
+      type: "string",
+      repeatable: true,
+      summary:
+        "special tokens, first in the vocabulary; bpe: the one that ends a text first (default: those of the type)",
+    },
+    lowercase: { type: "boolean", summary: "wordpiece, unigram: lowercase the text; wordpiece also drops its accents" },
+    "alphabet-size": { type: "integer", summary: "wordpiece: most characters, the rarer ones unknown (default: all)" },
+    "character-coverage": {
+      type: "number",
+      summary: "unigram: share of the text's characters to know (default 0.9995)",
+    },
+    "keep-whitespace": {
+      type: "boolean",
+      summary: "unigram: text comes back as it was; else, as T5 has it, NFKC and single spaces",
+    },
     compare: {
       type: "string",
       repeatable: true,
@@ -29,17 +63,16 @@ export const command: Command = {
       args.strings("compare").map(async (path) => ({ path, tokenizer: await Tokenizer.load(path) })),
     );
     const total = datasets.reduce((sum, { manifest }) => sum + manifest.splits.train.documents, 0);
-    const specialTokens = args.strings("special-token");
+    const type = (args.string("type") ?? "bpe") as TokenizerType;
     const vocabSize = args.number("vocab-size") as number;
-    const tokenizer = await trainBpe(texts(datasets), {
-      vocabSize,
-      ...(specialTokens.length === 0 ? {} : { specialTokens }),
+    const phases = { merge: "merging", prune: "pruning" };
+    const tokenizer = await trainTokenizer(type, texts(datasets), args, {
       signal: io.signal,
       onProgress: ({ phase, done }) =>
         io.progress(
           phase === "count"
             ? `counting words: document ${done} of ${total}`
-            : `merging: ${done} of ${vocabSize} tokens`,
+            : `${phases[phase]}: ${done} of ${vocabSize} tokens`,
         ),
     });
     const out = args.required("out");
@@ -54,7 +87,7 @@ export const command: Command = {
       compared.push({ path, vocabSize: rival.vocabSize, ...(await measure(rival)) });
 
     if (tokenizer.vocabSize < vocabSize)
-      io.note(`The text has no more pairs to merge: ${tokenizer.vocabSize} of ${vocabSize} tokens.`);
+      io.note(`The text has no more pieces to learn: ${tokenizer.vocabSize} of ${vocabSize} tokens.`);
     io.print(`${join(out, "tokenizer.json")}: ${tokenizer.vocabSize} tokens`);
     io.print(
       `compression on ${split === "heldOut" ? "held-out" : "training"} text: ${own.bytesPerToken.toFixed(3)} bytes per token`,
@@ -67,6 +100,7 @@ export const command: Command = {
     }
     io.result({
       out,
+      type,
       vocabSize: tokenizer.vocabSize,
       hash: tokenizer.hash,
       compression: { split, ...own },
@@ -75,6 +109,54 @@ export const command: Command = {
     });
   },
 };
+
+/** Flags that belong to some types of tokenizer only. */
+const flagsOf: Readonly<Record<TokenizerType, readonly string[]>> = {
+  bpe: [],
+  wordpiece: ["lowercase", "alphabet-size"],
+  unigram: ["lowercase", "character-coverage", "keep-whitespace"],
+};
+
+function trainTokenizer(
+  type: TokenizerType,
+  documents: AsyncIterable<string>,
+  args: CommandArgs,
+  control: TrainingControl,
+): Promise<Tokenizer> {
+  for (const flag of Object.values(flagsOf).flat()) {
+    const isGiven =
+      flag === "lowercase" || flag === "keep-whitespace" ? args.boolean(flag) : args.number(flag) !== undefined;
+    if (!isGiven || flagsOf[type].includes(flag)) continue;
+    const fit = types.filter((other) => flagsOf[other].includes(flag)).join(" or ");
+    throw new PlinthError(`--${flag} does not apply to --type ${type}`, `leave it out, or use --type ${fit}`);
+  }
+  const specialTokens = args.strings("special-token");
+  const common = {
+    vocabSize: args.number("vocab-size") as number,
+    ...(specialTokens.length === 0 ? {} : { specialTokens }),
+    ...control,
+  };
+  const lowercase = args.boolean("lowercase");
+  const alphabetSize = args.number("alphabet-size");
+  const characterCoverage = args.number("character-coverage");
+  switch (type) {
+    case "bpe":
+      return trainBpe(documents, common);
+    case "wordpiece":
+      return trainWordPiece(documents, {
+        ...common,
+        lowercase,
+        ...(alphabetSize === undefined ? {} : { alphabetSize }),
+      });
+    case "unigram":
+      return trainUnigram(documents, {
+        ...common,
+        lowercase,
+        normalize: !args.boolean("keep-whitespace"),
+        ...(characterCoverage === undefined ? {} : { characterCoverage }),
+      });
+  }
+}
 
 async function* texts(datasets: readonly Dataset[]): AsyncGenerator<string> {
   for (const dataset of datasets) yield* dataset.texts("train");
