@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 ASSETS = Path(os.environ.get("PLINTH_ASSETS", "../shared/assets"))
 TEXT = (ASSETS / "text/tinyshakespeare/input.txt").read_bytes().decode("utf-8")
@@ -27,18 +27,6 @@ def word_piece():
     return {"tokens": len(t.encode(TEXT).ids)}
 
 
-def unigram():
-    """No pieces of letters and punctuation are kept apart in this one."""
-    t = Tokenizer(models.Unigram())
-    t.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
-    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
-    t.train_from_iterator([TEXT], trainers.UnigramTrainer(
-        vocab_size=SIZE, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False))
-    scores = [score for _, score in json.loads(t.to_str())["model"]["vocab"]]
-    ids = t.encode(TEXT).ids
-    return {"tokens": len(ids), "nats": -sum(scores[i] for i in ids)}
-
-
 def sentence_piece():
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -49,7 +37,7 @@ def sentence_piece():
     return {"tokens": len(ids), "nats": -sum(p.get_score(i) for i in ids)}
 
 
-out = {"vocabSize": SIZE, "wordPiece": word_piece(), "sentencePiece": sentence_piece(), "unigram": unigram()}
+out = {"vocabSize": SIZE, "wordPiece": word_piece(), "sentencePiece": sentence_piece()}
 path = Path(__file__).parent / "trainer_golden.json"
 path.write_text(json.dumps(out, indent=2) + "\n")
 print(path.read_text())
