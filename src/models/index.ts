@@ -9,6 +9,7 @@ export {
   parseModelConfig,
   tokenIds,
 } from "./config.ts";
+export { type DistilBertConfig, distilbert } from "./distilbert.ts";
 export {
   type Cache,
   type CheckpointNaming,
@@ -76,6 +77,7 @@ export { type PalmConfig, palm } from "./palm.ts";
 export { editFamily, type ModelQuantization, quantizeModel, quantizeTree } from "./quantize.ts";
 export { type Qwen2Config, qwen2 } from "./qwen2.ts";
 export { type Qwen3Config, qwen3 } from "./qwen3.ts";
+export { type RobertaConfig, roberta } from "./roberta.ts";
 export {
   formatRotaryConfig,
   type RotaryConfig,

@@ -119,6 +119,11 @@ ENCODERS = {
     "bert": (BertForMaskedLM, BertConfig(**BERT)),
     "bert-variant": (BertForPreTraining, BertConfig(**BERT | dict(
         intermediate_size=40, hidden_act="gelu_new", layer_norm_eps=1e-3, type_vocab_size=3))),
+    "roberta": (transformers.RobertaForMaskedLM, transformers.RobertaConfig(**BERT | dict(
+        pad_token_id=1, intermediate_size=40, layer_norm_eps=1e-5, type_vocab_size=1, max_position_embeddings=42))),
+    "distilbert": (transformers.DistilBertForMaskedLM, transformers.DistilBertConfig(
+        vocab_size=VOCAB, pad_token_id=None, dim=24, n_layers=2, n_heads=3, hidden_dim=40, max_position_embeddings=40,
+        dropout=0.0, attention_dropout=0.0, activation="gelu")),
 }
 
 
@@ -143,10 +148,16 @@ def heads(model_type, config, prefix, names):
     return cases
 
 
+ENCODER_HEADS = {"sequence": "ForSequenceClassification", "tokens": "ForTokenClassification",
+                 "span": "ForQuestionAnswering", "none": "Model"}
 HEADS = {
-    **heads("bert", lambda **more: BertConfig(**SMALL | more), "Bert", {
-        "pretraining": "ForPreTraining", "next-sentence": "ForNextSentencePrediction", "sequence": "ForSequenceClassification",
-        "tokens": "ForTokenClassification", "span": "ForQuestionAnswering", "none": "Model"}),
+    **heads("bert", lambda **more: BertConfig(**SMALL | more), "Bert", ENCODER_HEADS | {
+        "pretraining": "ForPreTraining", "next-sentence": "ForNextSentencePrediction"}),
+    **heads("roberta", lambda **more: transformers.RobertaConfig(**SMALL | dict(
+        pad_token_id=1, type_vocab_size=1, layer_norm_eps=1e-5) | more), "Roberta", ENCODER_HEADS),
+    **heads("distilbert", lambda **more: transformers.DistilBertConfig(
+        vocab_size=31, pad_token_id=None, dim=12, n_layers=2, n_heads=2, hidden_dim=20, max_position_embeddings=16,
+        dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, qa_dropout=0.0, **more), "DistilBert", ENCODER_HEADS),
 }
 
 
@@ -192,7 +203,8 @@ def gradients(model, prefix):
 
 def golden(model, is_decoder=True):
     out = {}
-    ids = torch.randint(0, VOCAB, (B, T + 1))
+    # RoBERTa counts positions by what is no padding: ids are those that come after it.
+    ids = torch.randint(2 if model.config.model_type == "roberta" else 0, VOCAB, (B, T + 1))
     mask = (torch.rand(B, T) > 0.2).to(torch.int32)
     inputs, targets = ids[:, :-1], ids[:, 1:].masked_fill(mask == 0, -100)
     out["tokens"], out["target_mask"] = ids.to(torch.int32), mask
