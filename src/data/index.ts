@@ -36,6 +36,7 @@ export {
 export type { Manifest, Split } from "./manifest.ts";
 export { type PackingReport, packingReport } from "./packing.ts";
 export { randomFor } from "./row-stream.ts";
+export { heldOutSentencePairs, type SentencePairOptions, sentencePairBatches } from "./sentence-pairs.ts";
 export { defineSource, type Source, type SourceItem, type SourceOptions } from "./source.ts";
 export type { StreamDecoder } from "./stream-decoder.ts";
 export { type EncodedPair, encodePairs, joinPair, type PairTokens, pairTokens, type TextPair } from "./text-pairs.ts";

@@ -3,15 +3,17 @@ import { PlinthError } from "../../base/index.ts";
 import {
   type Dataset,
   heldOutBatches,
+  heldOutSentencePairs,
   type InfillingOptions,
   type JsonValue,
   openDataset,
   packedBatches,
+  sentencePairBatches,
   Tokenizer,
   tokenizeDataset,
   trainCharTokenizer,
 } from "../../data/index.ts";
-import { initModel, type Model, modelFamilies, modelFamily } from "../../models/index.ts";
+import { initModel, type Model, modelFamilies, modelFamily, withHead } from "../../models/index.ts";
 import { pretrain, pretrainingObjectives } from "../../train/index.ts";
 import type { Command, CommandArgs, CommandIo, OptionSpec } from "../command.ts";
 import { openModel } from "../open-model.ts";
@@ -63,6 +65,10 @@ const options: Readonly<Record<string, OptionSpec>> = {
     summary: "what --fim-rate rearranges: documents, or pieces of them that fit the context",
   },
   "whole-words": { type: "boolean", summary: "objective mlm: mask whole words" },
+  "next-sentence": {
+    type: "boolean",
+    summary: "objective mlm: rows are two texts, and whether the second follows the first is learned as well (BERT)",
+  },
   ...trainingOptions,
 };
 
@@ -89,7 +95,9 @@ export const command: Command = {
       weightDecay: 0.1,
     });
     const dataset = await openDataset(args.required("data"));
-    const { model, modelConfig } = await openOrCreate(args, dataset, seed);
+    const { model: opened, modelConfig } = await openOrCreate(args, dataset, seed);
+    const nextSentence = args.boolean("next-sentence");
+    const model = nextSentence ? withHead(opened, { head: "pretraining", seed }) : opened;
     const tokenizer = model.tokenizer as Tokenizer;
     const context = Math.min(args.number("context") ?? 256, model.config.contextLength);
     const mode = args.string("batching") === "contiguous" ? "contiguous" : "packed";
@@ -105,7 +113,10 @@ export const command: Command = {
       tokens: documents.train.tokenCount,
       needed: training.steps * accumulate * batchSize * context,
     });
-    const data = packedBatches(documents.train, { batchSize, context, seed, mode });
+    const rows = { batchSize, context, seed, maxBatches };
+    const data = nextSentence
+      ? sentencePairBatches(documents.train, tokenizer, rows)
+      : packedBatches(documents.train, { ...rows, mode });
     const cut = data.reports.reduce((sum, report) => sum + report.splitDocuments, 0);
     if (cut > 0) io.note(`${cut} documents are longer than the context of ${context} tokens and are read in pieces`);
     const objective = args.string("objective");
@@ -117,13 +128,18 @@ export const command: Command = {
       wholeWords,
       ...(documents.heldOut.count === 0
         ? {}
-        : { heldOut: heldOutBatches(documents.heldOut, { batchSize, context, mode, maxBatches }) }),
+        : {
+            heldOut: nextSentence
+              ? heldOutSentencePairs(documents.heldOut, tokenizer, rows)
+              : heldOutBatches(documents.heldOut, { ...rows, mode }),
+          }),
       config: {
         ...modelConfig,
         context,
         batching: mode,
         tokenizer: tokenizer.hash,
         ...objectiveConfig(objective, wholeWords),
+        ...(nextSentence ? { "next-sentence": true } : {}),
         ...(infilling === undefined
           ? {}
           : { "fim-rate": infilling.rate, "fim-level": args.string("fim-level") ?? "document" }),
