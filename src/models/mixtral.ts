@@ -12,10 +12,8 @@ import {
   activations,
   balanceLoss,
   inModule,
-  linear,
   type Module,
   mixtureOfExperts,
-  moduleAt,
   type RotaryBlock,
   rmsNorm,
   rotaryAttention,
@@ -144,14 +142,9 @@ function block(x: Tensor, p: Module, { c, attention }: RotaryBlock<MixtralConfig
     mixtureOfExperts(normedAgain, p, {
       numExperts: c.numExperts,
       numChosen: c.numExpertsPerToken,
-      expert: (x, p) => expert(x, p, c),
+      // SwiGLU (Shazeer 2020).
+      expert: (x, product) => product(mul(activations[c.activation](product(x, "w1")), product(x, "w3")), "w2"),
     }),
   );
   return [add(h, y), counts, probabilities];
-}
-
-/** x[...,D] -> [...,D]: SwiGLU (Shazeer 2020). */
-function expert(x: Tensor, p: Module, c: MixtralConfig): Tensor {
-  const gate = activations[c.activation](linear(x, moduleAt(p, "w1")));
-  return linear(mul(gate, linear(x, moduleAt(p, "w3"))), moduleAt(p, "w2"));
 }

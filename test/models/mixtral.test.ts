@@ -4,17 +4,22 @@ import { suite, test } from "node:test";
 import {
   type Backend,
   cast,
+  createBackend,
   div,
   jit,
+  mean,
   NdArray,
   notEqual,
+  type Precision,
   reshape,
+  square,
   sum,
   type Tensor,
+  topologicalOrder,
   unflatten,
   valueAndGrad,
 } from "../../src/engine/index.ts";
-import { type Model, mixtral, tokenLosses } from "../../src/models/index.ts";
+import { initModel, type Model, mixtral, quantizeModel, tokenLosses, wrapModule } from "../../src/models/index.ts";
 import { backends, loadGolden, relativeError } from "./support.ts";
 
 type Flat = Record<string, Tensor>;
@@ -76,6 +81,53 @@ for (const { name, backend, skip } of backends) {
     });
   });
 }
+
+test("experts that an adapter stands around run on every token, with the same result", async () => {
+  const { model, value } = await loadGolden("mixtral");
+  const { family, config, params } = model;
+  const ids = value("packed.tokens");
+  const tokens = NdArray.int32(ids.shape, ids.data as Int32Array);
+  const backend = createBackend("native");
+  const run = jit(
+    (flat: Flat, tokens: Tensor, isWrapped: boolean) =>
+      valueAndGrad((flat: Flat) => {
+        const tree = unflatten(Object.entries(flat));
+        const path = "model.layers.1.block_sparse_moe.experts.2.w3";
+        const edited = isWrapped ? wrapModule(tree, path, (x, plain) => plain(x)) : tree;
+        return mean(square(family.forward(edited, { tokens }, config).logits));
+      })(flat),
+    { backend },
+  );
+  const flat = Object.fromEntries(params);
+  const [plain, wrapped] = [await run(flat, tokens, false), await run(flat, tokens, true)];
+  const products = (isWrapped: boolean): number =>
+    topologicalOrder(run.compile(flat, tokens, isWrapped).graph.outputs).filter(({ op }) => op.name === "groupedMatmul")
+      .length;
+  // Three forward and three backward in each layer.
+  assert.deepEqual([products(false), products(true)], [12, 6]);
+  assert.ok(relativeError(wrapped.value, plain.value) <= 1e-6);
+  for (const [parameter, gradient] of Object.entries(wrapped.grads)) {
+    const error = relativeError(gradient, plain.grads[parameter] as NdArray);
+    assert.ok(error <= 1e-5, `${parameter}: ${error}`);
+  }
+});
+
+test("quantised, and in bfloat16", async () => {
+  const dials = { vocabSize: 50, contextLength: 16, hiddenSize: 64, numLayers: 1, numHeads: 2, intermediateSize: 64 };
+  const model = initModel(mixtral, mixtral.createConfig(dials), { seed: 1 }) as Model;
+  const tokens = NdArray.int32(
+    [2, 9],
+    Array.from({ length: 18 }, (_, i) => (i * 7) % 50),
+  );
+  const logits = ({ family, config, params }: Model, precision: Precision) =>
+    jit((flat: Flat, tokens: Tensor) => family.forward(unflatten(Object.entries(flat)), { tokens }, config).logits, {
+      backend: createBackend("native"),
+      precision,
+    })(Object.fromEntries(params), tokens);
+  const exact = await logits(model, "f32");
+  assert.ok(relativeError(await logits(model, "bf16"), exact) < 0.02);
+  assert.ok(relativeError(await logits(quantizeModel(model, { format: "int8" }), "f32"), exact) < 0.05);
+});
 
 test("config.json of mixtral", () => {
   const parse = (edit: object) => mixtral.parseConfig({ model_type: "mixtral", ...edit });

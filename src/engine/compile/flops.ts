@@ -6,11 +6,15 @@ import type { Step, View } from "./lowered.ts";
  * it performs: two forward, five backward (it computes the scores again), half of each where causal masking skips them.
  */
 export function flopsOf(step: Step): number {
-  if (["matmul", "matmul_add", "quantized_matmul"].includes(step.kernel)) {
+  if (["matmul", "matmul_add", "quantized_matmul", "grouped_matmul"].includes(step.kernel)) {
     const inner = (step.inputs[0] as View).shape.at(-1) ?? 0;
     // Weights that share their input have an output each; what an epilogue makes of one product is no more of it.
     const products = step.kernel === "quantized_matmul" ? step.outputs : step.outputs.slice(0, 1);
     return products.reduce((sum, { shape }) => sum + 2 * sizeOf(shape) * inner, 0);
+  }
+  if (step.kernel === "grouped_outer") {
+    const [[rows = 0, left = 0] = [], [, right = 0] = []] = step.inputs.map(({ shape }) => shape);
+    return 2 * rows * left * right;
   }
   if (step.kernel.startsWith("conv")) {
     // Every point of y[N, O, ...] with the taps of one output channel; weight and y are in turn inputs and output.

@@ -24,6 +24,7 @@ export { dropout } from "./dropout.ts";
 export { gather, scatterAdd } from "./gather.ts";
 export { gelu, silu } from "./gelu.ts";
 export { sumSquares } from "./global-norm.ts";
+export { groupedMatmul } from "./grouped-matmul.ts";
 export { type InterpolateOptions, interpolate } from "./interpolate.ts";
 export { layerNorm } from "./layer-norm.ts";
 export { linearCrossEntropy } from "./linear-cross-entropy.ts";
