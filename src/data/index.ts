@@ -43,5 +43,6 @@ export { type EncodedPair, encodePairs, joinPair, type PairTokens, pairTokens, t
 export { type TokenDocument, TokenDocuments, tokenDocuments } from "./token-documents.ts";
 export { type TokenizedDataset, type TokenizeOptions, tokenizeDataset } from "./tokenize-dataset.ts";
 export { type EncodeOptions, Tokenizer } from "./tokenizer.ts";
+export { hasTokenizer } from "./tokenizer-files.ts";
 export { type TrainUnigramOptions, trainUnigram } from "./unigram-trainer.ts";
 export { type TrainWordPieceOptions, trainWordPiece } from "./word-piece-trainer.ts";

@@ -1,12 +1,14 @@
 import { readFile, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { explainReadError, PlinthError, readJson } from "../base/index.ts";
+import { readSentencePiece } from "./sentence-piece.ts";
 import { byteLevelBpe, type TokenizerConfig, type TokenizerFiles, type TokenizerJson } from "./tokenizer-json.ts";
 import { readVocabTxt } from "./word-piece.ts";
 
 /**
  * Reads a tokenizer from a folder (`tokenizer.json`, or GPT-2's `vocab.json`/`encoder.json` with `merges.txt`/
- * `vocab.bpe`, or BERT's `vocab.txt`; `tokenizer_config.json` and `chat_template.jinja` beside it), or from one of these
+ * `vocab.bpe`, or BERT's `vocab.txt`, or SentencePiece's
+ * `tokenizer.model` or `spiece.model`; `tokenizer_config.json` and `chat_template.jinja` beside it), or from one of these
  * files. Throws PlinthError naming the file that is missing or damaged.
  */
 export async function readTokenizerFiles(path: string): Promise<TokenizerFiles> {
@@ -16,14 +18,14 @@ export async function readTokenizerFiles(path: string): Promise<TokenizerFiles> 
   const folder = info.isDirectory() ? path : dirname(path);
   const file = info.isDirectory() ? await firstFile(folder, tokenizerFiles) : path;
   if (file === undefined) {
-    const sentencePiece = await firstFile(folder, ["tokenizer.model", "spiece.model"]);
     throw new PlinthError(
-      `${folder}: no tokenizer.json${sentencePiece === undefined ? "" : ` (only SentencePiece's ${basename(sentencePiece)})`}`,
-      "save it with transformers as a fast tokenizer, or name the folder or file that has tokenizer.json",
+      `${folder}: no tokenizer.json`,
+      "save it with transformers as a fast tokenizer, or name the folder or file that has the tokenizer",
     );
   }
   const config = await readConfig(folder);
   if (file.endsWith(".txt")) return readVocabTxt(await readFile(file, "utf8"), file, config);
+  if (file.endsWith(".model")) return readSentencePiece(await readFile(file), file, config);
   const json = (await readJson(file)) as TokenizerJson;
   if (isVocabulary(json)) return { json: await gpt2Json(file, json), config: { ...gpt2Config, ...config } };
   if (typeof json !== "object" || json === null || typeof json.model?.vocab !== "object") {
@@ -33,7 +35,21 @@ export async function readTokenizerFiles(path: string): Promise<TokenizerFiles> 
 }
 
 /** What a folder's tokenizer is read from, the first of these that is there. */
-const tokenizerFiles = ["tokenizer.json", "vocab.json", "encoder.json", "vocab.txt"];
+const tokenizerFiles = [
+  "tokenizer.json",
+  "vocab.json",
+  "encoder.json",
+  "vocab.txt",
+  "spiece.model",
+  "tokenizer.model",
+] as const;
+
+/** Whether a folder has a tokenizer that {@link readTokenizerFiles} reads. */
+export async function hasTokenizer(folder: string): Promise<boolean> {
+  const file = await firstFile(folder, tokenizerFiles);
+  if (file === undefined || !/(vocab|encoder)\.json$/.test(file)) return file !== undefined;
+  return (await firstFile(folder, ["merges.txt", "vocab.bpe"])) !== undefined;
+}
 
 async function firstFile(folder: string, names: readonly string[]): Promise<string | undefined> {
   for (const name of names) {

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { explainReadError, nearestName, PlinthError } from "../base/index.ts";
-import { Tokenizer } from "../data/index.ts";
+import { hasTokenizer, Tokenizer } from "../data/index.ts";
 import { formatShape, type NdArray, sameShape } from "../engine/index.ts";
 import { type ModelConfig, type ModelFamily, modelFamily, type ParameterSpec } from "./family.ts";
 import type { SourceFile, SourceTensor } from "./formats/checkpoint-source.ts";
@@ -13,7 +13,7 @@ import { type HeadOptions, withHead } from "./with-head.ts";
 
 /**
  * Opens a Hugging Face model folder: config.json, weights (mapped, in their own element type; safetensors, or PyTorch's
- * .bin read as data, which executes nothing), and where present tokenizer.json and generation_config.json. Throws one PlinthError that names the culprit when anything does not fit:
+ * .bin read as data, which executes nothing), and where present a tokenizer and generation_config.json. Throws one PlinthError that names the culprit when anything does not fit:
  * config keys, weights missing, unused or of another shape, a tokenizer with more ids than the model has rows. With `head`
  * the model gets that head instead of its own, as {@link withHead} says.
  */
@@ -38,7 +38,7 @@ async function openFolder(dir: string): Promise<Model> {
   const generationConfigText = await readOptional(join(dir, "generation_config.json"));
   const generationConfig =
     generationConfigText === undefined ? undefined : parseJson(generationConfigText, `${dir}/generation_config.json`);
-  const tokenizer = existsSync(join(dir, "tokenizer.json")) ? await Tokenizer.load(dir) : undefined;
+  const tokenizer = (await hasTokenizer(dir)) ? await Tokenizer.load(dir) : undefined;
   if (tokenizer !== undefined) checkVocabulary(tokenizer, config, dir);
   return {
     family,

@@ -227,7 +227,7 @@ test("missing and damaged files are named", async () => {
   await assert.rejects(Tokenizer.load(join(folder, "absent")), /absent: no such file or folder/);
   await assert.rejects(Tokenizer.load(folder), /no tokenizer\.json\. Fix:/);
   writeFileSync(join(folder, "tokenizer.model"), "");
-  await assert.rejects(Tokenizer.load(folder), /only SentencePiece's tokenizer\.model/);
+  await assert.rejects(Tokenizer.load(folder), /tokenizer\.model: not a SentencePiece model \(no pieces\)/);
   writeFileSync(join(folder, "tokenizer.json"), '{"model":');
   await assert.rejects(Tokenizer.load(folder), /tokenizer\.json: not valid JSON/);
   writeFileSync(join(folder, "tokenizer.json"), '{"version":"1.0"}');
