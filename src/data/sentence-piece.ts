@@ -14,7 +14,8 @@ const space = "▁";
  * A SentencePiece model (unigram or BPE) as a tokenizer.json that encodes like it. Which tokens go around a text is not in
  * the file: `add_bos_token`, `add_eos_token` and `tokenizer_class` of tokenizer_config.json say it; without them the
  * beginning of text where the model has one (Llama, Gemma), else the end (T5, with its 100 `<extra_id_N>` when its class is
- * named). Throws PlinthError for word and character models, and for classes that number the pieces otherwise.
+ * named). The tokenizers library applies a model's character map to clusters of at most five bytes, else to single
+ * characters: half-width katakana with voicing marks come out as two characters, as in every fast tokenizer. Throws PlinthError for word and character models, and for classes that number the pieces otherwise.
  */
 export function readSentencePiece(bytes: Uint8Array, path: string, config: TokenizerConfig): TokenizerFiles {
   const model = parseSentencePiece(bytes, path);
