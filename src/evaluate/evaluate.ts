@@ -9,6 +9,7 @@ import { measureCompletions } from "./metrics/completion.ts";
 import type { CodeOptions, MeasureContext } from "./metrics/context.ts";
 import { measureAnswers } from "./metrics/exact-match.ts";
 import { measureInfilling } from "./metrics/infill.ts";
+import { measureObjective } from "./metrics/objective.ts";
 import { measureTexts } from "./metrics/text.ts";
 import { type Measurement, type TaskResult, toResult } from "./result.ts";
 import {
@@ -99,7 +100,9 @@ export async function evaluateSolutions(
 function measure(prepared: PreparedTask, context: MeasureContext): Promise<Measurement[]> {
   switch (prepared.task.kind) {
     case "text":
-      return measureTexts(prepared as PreparedTask<TextTask>, context);
+      return (context.model.family.kind ?? "decoder") === "decoder"
+        ? measureTexts(prepared as PreparedTask<TextTask>, context)
+        : measureObjective(prepared as PreparedTask<TextTask>, context);
     case "completion":
       return measureCompletions(prepared as PreparedTask<CompletionTask>, context);
     case "choice":

@@ -15,7 +15,12 @@ export type LossFunction = (
   frozen: Readonly<Record<string, Tensor>>,
   batch: Readonly<Record<string, Tensor>>,
   key: Tensor | undefined,
-) => { readonly lossSum: Tensor; readonly tokenCount: Tensor };
+) => {
+  readonly lossSum: Tensor;
+  readonly tokenCount: Tensor;
+  /** What was predicted, logits[N,V] of targets int32[N]; ignored targets do not count. Only where somebody asks. */
+  readonly predictions?: () => { readonly logits: Tensor; readonly targets: Tensor };
+};
 
 /** What a step reads: named arrays of one signature throughout the run, and what they count for. */
 export interface TrainBatch {

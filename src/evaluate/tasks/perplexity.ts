@@ -10,7 +10,8 @@ const endOfText = "<|endoftext|>";
 /** Bits per byte and perplexity of documents: the held-out part of a dataset, or text files. */
 export const perplexity = defineTask({
   name: "perplexity",
-  summary: "bits per byte and perplexity of held-out documents or text files",
+  summary:
+    "bits per byte and perplexity of held-out documents or text files; of an encoder or encoder-decoder the accuracy of hidden tokens",
   data: `a dataset folder (its held-out documents), a text file (documents separated by ${endOfText}), or a folder of .txt files`,
   async load(path): Promise<TextTask> {
     const kind = await stat(path).catch((error: unknown) => {

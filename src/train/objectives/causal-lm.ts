@@ -29,7 +29,14 @@ export function causalLm<C extends ModelConfig>(
     const context = { dropoutKey: key, remat };
     const flat = reshape(targets, [-1]);
     const losses = tokenLosses({ family, config, params, context, ignoreIndex }, inputs, flat);
-    return { lossSum: sum(losses), tokenCount: sum(cast(notEqual(flat, ignoreIndex), "float32")) };
+    return {
+      lossSum: sum(losses),
+      tokenCount: sum(cast(notEqual(flat, ignoreIndex), "float32")),
+      predictions: () => {
+        const { logits } = family.forward(params, inputs, config, context);
+        return { logits: reshape(logits, [-1, config.vocabSize]), targets: flat };
+      },
+    };
   };
 }
 

@@ -92,7 +92,11 @@ export function maskedLm<C extends ModelConfig>(
     const inputs = { tokens: masks.tokens, positions, segments, tokenTypes, rows: masks.rows };
     const params = assemble(trainable, frozen, key);
     const outputs = family.forward(params, inputs, config, { dropoutKey: key, remat });
-    const masked = classLoss(reshape(outputs.logits, [-1, config.vocabSize]), reshape(masks.targets, [-1]));
+    const predicted = {
+      logits: reshape(outputs.logits, [-1, config.vocabSize]),
+      targets: reshape(masks.targets, [-1]),
+    };
+    const masked = { ...classLoss(predicted.logits, predicted.targets), predictions: () => predicted };
     if (nextSentence === undefined || outputs.nextSentence === undefined) return masked;
     return addNextSentence(masked, outputs.nextSentence, nextSentence);
   };

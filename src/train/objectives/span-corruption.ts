@@ -7,9 +7,9 @@ import {
   randomFor,
   type Tokenizer,
 } from "../../data/index.ts";
-import { type HostRandom, NdArray } from "../../engine/index.ts";
+import { constant, gather, type HostRandom, less, maximum, NdArray, select } from "../../engine/index.ts";
 import type { Model } from "../../models/index.ts";
-import type { TrainBatch, TrainData } from "../types.ts";
+import type { LossFunction, TrainBatch, TrainData } from "../types.ts";
 import { causalLm } from "./causal-lm.ts";
 import { definePretraining, requiredTokenizer } from "./pretraining.ts";
 
@@ -185,7 +185,7 @@ definePretraining({
     }
     const options = spanCorruptionOf(model);
     return {
-      loss: causalLm(family, config, { remat, assemble }),
+      loss: spanLoss(causalLm(family, config, { remat, assemble }), options, config.vocabSize),
       data: (source) => corruptedData(source, options, seed),
       heldOut: (batches) =>
         async function* () {
@@ -196,6 +196,24 @@ definePretraining({
     };
   },
 });
+
+/** The same loss; as predictions count the words of the spans alone, for sentinels and ends come by themselves. */
+function spanLoss(loss: LossFunction, { sentinelIds, eosId }: SpanCorruptionOptions, vocabSize: number): LossFunction {
+  const isWord = new Float32Array(vocabSize).fill(1);
+  for (const id of [...sentinelIds, eosId]) isWord[id] = 0;
+  return (...given) => {
+    const { predictions, ...sums } = loss(...given);
+    if (predictions === undefined) return sums;
+    return {
+      ...sums,
+      predictions: () => {
+        const { logits, targets } = predictions();
+        const counts = gather(constant(isWord), maximum(targets, 0));
+        return { logits, targets: select(less(0, counts), targets, ignoreIndex) };
+      },
+    };
+  };
+}
 
 /** Measuring always takes out the same. */
 const heldOutSeed = 0x68656c64;
