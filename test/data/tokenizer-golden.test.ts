@@ -72,6 +72,16 @@ for (const { name, path, cases, skip } of tokenizers) {
       }
     });
 
+    test("streamed id by id, the text of all ids", async () => {
+      for (const { ids } of cases.texts) {
+        const stream = tokenizer.streamDecoder({ skipSpecialTokens: false });
+        const pieces: string[] = [];
+        for (const id of ids) pieces.push(await stream.push(id));
+        pieces.push(await stream.flush());
+        assert.equal(pieces.join(""), await tokenizer.decode(ids));
+      }
+    });
+
     test("pairs: ids, types, spans, words", async () => {
       for (const { pair, ...expected } of cases.pairs) {
         assert.deepEqual(plain(await tokenizer.encodePair(...pair)), expected, `${pair}`);
