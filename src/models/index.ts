@@ -73,6 +73,7 @@ export { checkVocabulary, loadModel } from "./load.ts";
 export { type MistralConfig, mistral } from "./mistral.ts";
 export { type MixtralConfig, mixtral } from "./mixtral.ts";
 export { castParams, countParameters, initModel, type Model, modelDType, paramsTree } from "./model.ts";
+export { type ModernBertConfig, modernbert } from "./modernbert.ts";
 export { type PalmConfig, palm } from "./palm.ts";
 export { editFamily, type ModelQuantization, quantizeModel, quantizeTree } from "./quantize.ts";
 export { type Qwen2Config, qwen2 } from "./qwen2.ts";

@@ -115,6 +115,8 @@ SIBLINGS = {
 
 BERT = dict(vocab_size=VOCAB, pad_token_id=None, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96,
             max_position_embeddings=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+MODERN = dict(vocab_size=VOCAB, hidden_size=24, num_hidden_layers=3, num_attention_heads=3, intermediate_size=40, max_position_embeddings=40,
+              local_attention=6, pad_token_id=None, bos_token_id=None, eos_token_id=None, cls_token_id=None, sep_token_id=None)
 ENCODERS = {
     "bert": (BertForMaskedLM, BertConfig(**BERT)),
     "bert-variant": (BertForPreTraining, BertConfig(**BERT | dict(
@@ -124,6 +126,12 @@ ENCODERS = {
     "distilbert": (transformers.DistilBertForMaskedLM, transformers.DistilBertConfig(
         vocab_size=VOCAB, pad_token_id=None, dim=24, n_layers=2, n_heads=3, hidden_dim=40, max_position_embeddings=40,
         dropout=0.0, attention_dropout=0.0, activation="gelu")),
+    "modernbert": (transformers.ModernBertForMaskedLM, transformers.ModernBertConfig(**MODERN)),
+    "modernbert-variant": (transformers.ModernBertForMaskedLM, transformers.ModernBertConfig(**MODERN | dict(
+        norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True, classifier_activation="gelu_new", hidden_activation="silu",
+        norm_eps=1e-3, layer_types=["sliding_attention", "full_attention", "full_attention"],
+        rope_parameters=dict(full_attention=dict(rope_type="default", rope_theta=500.0),
+                             sliding_attention=dict(rope_type="default", rope_theta=100.0))))),
 }
 
 
@@ -158,6 +166,9 @@ HEADS = {
     **heads("distilbert", lambda **more: transformers.DistilBertConfig(
         vocab_size=31, pad_token_id=None, dim=12, n_layers=2, n_heads=2, hidden_dim=20, max_position_embeddings=16,
         dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, qa_dropout=0.0, **more), "DistilBert", ENCODER_HEADS),
+    **heads("modernbert", lambda **more: transformers.ModernBertConfig(**MODERN | dict(
+        vocab_size=31, hidden_size=12, num_attention_heads=2, intermediate_size=20, max_position_embeddings=16,
+        classifier_pooling="mean") | more), "ModernBert", ENCODER_HEADS),
 }
 
 

@@ -8,7 +8,7 @@ import { type Backend, jit, NdArray, type Tensor, unflatten, valueAndGrad } from
 import { type Model, paramsTree } from "../../src/models/index.ts";
 import { adamwLosses, backends, decodeGreedily, loadGolden, logitsOf, meanLoss, relativeError } from "./support.ts";
 
-const encoders = ["bert", "bert-variant", "roberta", "distilbert"];
+const encoders = ["bert", "bert-variant", "roberta", "distilbert", "modernbert", "modernbert-variant"];
 const cases = [
   "gpt2", "gpt2-variant", "llama", "llama-gqa", "llama3", ...encoders,
   "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "mixtral", "palm", "gpt_neo",

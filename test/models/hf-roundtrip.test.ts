@@ -148,8 +148,11 @@ test("transformers opens what is written here and computes the same", { skip }, 
       await saveModel(model, dir, maxShardBytes === undefined ? {} : { maxShardBytes });
       const tokens = NdArray.int32(
         [2, 12],
-        // Not 1, which is padding to RoBERTa: it would have no position.
-        Array.from({ length: 24 }, () => 2 + random.int(dials.vocabSize - 2)),
+        Array.from({ length: 24 }, () => {
+          const id = random.int(dials.vocabSize);
+          // What is padding to the model would have no position.
+          return "padTokenId" in config && id === config.padTokenId ? id + 1 : id;
+        }),
       );
       const reading = kind === "encoder-decoder" ? { source: tokens } : {};
       const logits = await logitsOf(model, { tokens, ...reading }, defaultBackend());

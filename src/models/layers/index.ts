@@ -84,3 +84,4 @@ export {
   rotaryDecoder,
   rotaryDecoderParameters,
 } from "./rotary-decoder.ts";
+export { windowBias } from "./window-bias.ts";
