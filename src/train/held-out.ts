@@ -13,11 +13,17 @@ export class HeldOutMeasure {
   ) {
     this.#batches = batches;
     type Named = Readonly<Record<string, Tensor>>;
-    this.#measure = jit((trainable: Named, frozen: Named, batch: Named) => loss(trainable, frozen, batch, undefined), {
-      name: "held-out loss",
-      ...(options.backend === undefined ? {} : { backend: options.backend }),
-      precision: options.precision ?? "f32",
-    });
+    this.#measure = jit(
+      (trainable: Named, frozen: Named, batch: Named) => {
+        const { lossSum, tokenCount } = loss(trainable, frozen, batch, undefined);
+        return { lossSum, tokenCount };
+      },
+      {
+        name: "held-out loss",
+        ...(options.backend === undefined ? {} : { backend: options.backend }),
+        precision: options.precision ?? "f32",
+      },
+    );
   }
 
   /**
