@@ -32,7 +32,7 @@ test("an encoder: accuracy of masked tokens, text by text, and what the commones
   const [right, wrong] = accuracy?.items ?? [];
   assert.deepEqual([right?.amount, wrong?.amount], [right?.weight, 0]);
   assert.equal(right?.weight, 6, "15 % of 40 words");
-  assert.match(accuracy?.notes.join() ?? "", /always the commonest token: 0\.[5-9]\d* of 1[0-4] hidden tokens/);
+  assert.match(accuracy?.notes.join() ?? "", /always the commonest token: 0.400 of 15 hidden tokens/);
   assert.ok((loss?.items[0]?.amount as number) < 1e-3 && (loss?.items[1]?.amount as number) > 100);
   const [alone] = await evaluate(model, [task(texts)], {});
   assert.deepEqual(alone?.items[0], right, "whatever else is in the task");
