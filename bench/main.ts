@@ -1,5 +1,5 @@
 /**
- * npm run bench [-- --json] [-- --quick] [-- --list] [-- NAME ...]: every race in one table. Names choose suites
+ * npm run bench [-- --json] [-- --quick] [-- --only PART,...] [-- --list] [-- NAME ...]: every race in one table. Names choose suites
  * (bench/suites/); default all that do not ask to be named. Figures are medians, the two sides of a race take turns, and
  * a ratio above 1 means better than the peer. Ends with 1 only when a suite fails, which leaves a row that says so.
  */
@@ -13,6 +13,7 @@ const { values, positionals } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
+    only: { type: "string" },
     list: { type: "boolean", default: false },
   },
 });
@@ -30,7 +31,7 @@ if (values.list) {
     process.stderr.write(`running ${name} ...\n`);
     const start = performance.now();
     try {
-      rows.push(...(await suite.run({ quick: values.quick })));
+      rows.push(...(await suite.run({ quick: values.quick, only: values.only?.split(",") })));
     } catch (error) {
       process.stderr.write(`${(error as Error).stack}\n`);
       rows.push({ name, value: Number.NaN, unit: "-", note: `failed: ${(error as Error).message}` });

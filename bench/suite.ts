@@ -19,6 +19,8 @@ export interface Suite {
 export interface SuiteOptions {
   /** Fewer rounds and smaller sizes: to see that it works, not to quote. */
   readonly quick: boolean;
+  /** Only these parts of a suite that has parts: `architectures` model types. All when absent. */
+  readonly only?: readonly string[] | undefined;
 }
 
 const folder = join(import.meta.dirname, "suites");

@@ -28,11 +28,11 @@ class Attention(nn.Module):
 
     def rotate(self, x, positions):
         """A pair as a complex number, times exp(i * position * theta^(-2i/K))."""
-        half = self.width // 2
+        kind, x, half = x.dtype, x.float(), self.width // 2
         angles = positions[:, None] * self.theta ** (-torch.arange(half) / half)
         shape = (1, len(positions)) + (1,) * (x.ndim - 3) + (half,)
         turned = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(angles), angles).reshape(shape)
-        return torch.cat([turned.real, turned.imag], dim=-1)
+        return torch.cat([turned.real, turned.imag], dim=-1).to(kind)
 
     def forward(self, x, past, visible):
         B, T, _ = x.shape

@@ -49,6 +49,7 @@ export function trainProbe(model: Model, options: TrainProbeOptions): Probe {
       loss: lossOf(model),
       decay: (name) => specs[name]?.decay ?? false,
       vocabSize: model.config.vocabSize,
+      reads: model.family.kind === "encoder-decoder",
     },
     options,
   );
@@ -61,12 +62,17 @@ export interface StepParts {
   readonly loss: LossFunction;
   readonly decay: (name: string) => boolean;
   readonly vocabSize: number;
+  /** The model reads a source: `context` tokens of it, and a quarter of that is written. */
+  readonly reads?: boolean;
 }
 
 /** A training step on random tokens. The trainable weights are the probe's from here on. */
-export function stepProbe({ trainable, frozen, loss, decay, vocabSize }: StepParts, options: TrainProbeOptions): Probe {
+export function stepProbe(
+  { trainable, frozen, loss, decay, vocabSize, reads = false }: StepParts,
+  options: TrainProbeOptions,
+): Probe {
   const { batchSize, context, precision } = options;
-  const batch = randomBatch(vocabSize, [batchSize, context]);
+  const batch = randomBatch(vocabSize, [batchSize, context], reads);
   const optimizer = createOptimizer(options.optimizer ?? "adamw", {});
   const step = new TrainStep(trainable, frozen, {
     loss,
@@ -91,16 +97,18 @@ function lossOf({ family, config }: Model): LossFunction {
   return family.kind === "encoder" ? maskedLm(family, config, { maskTokenId: 0 }) : causalLm(family, config);
 }
 
-/** Random tokens and targets, the same for the same shape. */
-function randomBatch(vocabSize: number, shape: readonly [number, number]): TrainBatch {
+/** Random tokens and targets, the same for the same shape; with `reads` as span corruption has them of sources of that shape. */
+function randomBatch(vocabSize: number, shape: readonly [number, number], reads: boolean): TrainBatch {
   const random = new HostRandom(0);
-  const count = shape[0] * shape[1];
-  const ids = () =>
+  const ids = ([B, T]: readonly [number, number]) =>
     NdArray.int32(
-      shape,
-      Int32Array.from({ length: count }, () => random.int(vocabSize)),
+      [B, T],
+      Int32Array.from({ length: B * T }, () => random.int(vocabSize)),
     );
-  return { arrays: { tokens: ids(), targets: ids() }, tokenCount: count, byteCount: count };
+  const written = reads ? ([shape[0], Math.ceil(shape[1] / 4) + 8] as const) : shape;
+  const arrays = { tokens: ids(written), targets: ids(written), ...(reads ? { source: ids(shape) } : {}) };
+  const count = written[0] * written[1];
+  return { arrays, tokenCount: count, byteCount: count };
 }
 
 export interface DecodeProbeOptions {
