@@ -42,7 +42,7 @@ export function chooseMechanism(allowUnsafe: boolean): Mechanism {
   if (allowUnsafe && plain.mayWork()) return plain;
   throw new PlinthError(
     `generated programs cannot be kept from this machine's network and files (${failures.join("; ") || `not on ${process.platform}`})`,
-    "install bubblewrap, or let users make namespaces (on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or on a machine that has nothing to lose allow unsafe runs",
+    "install bubblewrap, or let users make namespaces (on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or on a machine that has nothing to lose allow unsafe runs (plinth eval --allow-unsafe)",
   );
 }
 

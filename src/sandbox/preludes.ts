@@ -2,20 +2,22 @@
  * What runs inside of the sandbox, before and after the program. It reads three texts from descriptor 3, each after a
  * line with its length in bytes: the program, its tests, and a password. The tests are sent once descriptor 4 has said
  * "defined", and the password is written to descriptor 4 when they have run through: a program that ends early, or
- * prints what a passing one would print, has not passed.
+ * prints what a passing one would print, has not passed. What they call is taken hold of before the program runs, so that it
+ * cannot put something else in its place.
  */
 export const pythonPrelude = `
 def __sandbox():
     import os, sys
+    run, read, leave, number, flush = exec, compile, os._exit, int, sys.stdout.flush
     inbox, outbox = os.fdopen(3, "rb"), os.fdopen(4, "wb", 0)
-    receive = lambda: inbox.read(int(inbox.readline())).decode()
+    receive = lambda: inbox.read(number(inbox.readline())).decode()
     scope = {"__name__": "__program__"}
-    exec(compile(receive(), "program.py", "exec"), scope)
+    run(read(receive(), "program.py", "exec"), scope)
     outbox.write(b"defined\\n")
-    exec(compile(receive(), "tests.py", "exec"), scope)
-    sys.stdout.flush()
+    run(read(receive(), "tests.py", "exec"), scope)
+    flush()
     outbox.write(receive().encode())
-    os._exit(0)
+    leave(0)
 __sandbox()
 `;
 
@@ -24,6 +26,7 @@ export const javascriptPrelude = `
 const { readSync, writeSync } = require("node:fs");
 const { Script } = require("node:vm");
 const exit = process.reallyExit.bind(process, 0);
+const run = Function.prototype.call.bind(Script.prototype.runInThisContext);
 globalThis.require = require("node:module").createRequire("/tmp/program.js");
 function read(isEnd) {
   const bytes = [];
@@ -47,11 +50,11 @@ function compile(text, filename) {
 async function main() {
   const source = receive();
   const script = compile(source, "program.js");
-  script?.runInThisContext();
+  if (script) run(script);
   writeSync(4, "defined\\n");
   const tests = receive();
   const testScript = script && compile(tests, "tests.js");
-  if (testScript) await testScript.runInThisContext();
+  if (testScript) await run(testScript);
   else if (script) await importText(tests);
   else await importText(source + "\\n" + tests);
   writeSync(4, receive());

@@ -6,7 +6,7 @@ import { readText } from "../read.ts";
 import { defineTask, type InfillItem, type InfillTask } from "../task.ts";
 
 /** Lines of one document that are asked for at most, and characters that a line must have to be worth asking for. */
-const linesPerDocument = 4;
+const linesPerDocument = 10;
 const leastCharacters = 8;
 
 /**

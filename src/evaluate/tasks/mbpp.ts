@@ -34,6 +34,7 @@ export const mbpp = defineTask({
       delimiter: "",
       separator: "\n[DONE]\n\n",
       stop: ["[DONE]"],
+      timeoutSeconds: 10, // the published solution of problem 123 takes more than 3
       items: within(11, 510),
       examples: within(1, 10),
     };
