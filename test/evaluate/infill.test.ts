@@ -8,7 +8,7 @@ import { evaluate, type InfillTask, loadTasks } from "../../src/evaluate/index.t
 import { infill, infillingPrompt } from "../../src/generate/index.ts";
 import type { Model } from "../../src/models/index.ts";
 import { reference as backend, tinyModel } from "../generate/support.ts";
-import { letterModel } from "./support.ts";
+import { letterModel, logprobsByHand } from "./support.ts";
 
 let folder = "";
 before(async () => {
@@ -70,8 +70,19 @@ test("exact match counts what the model itself writes into a gap", async () => {
   );
   const items = gaps.map((gap, i) => ({ id: `${i}`, ...gap, middle: i === 0 ? "gggggggg" : (written[i]?.text ?? "") }));
   const task: InfillTask = { name: "gaps", kind: "infill", items };
-  const [both, left] = await evaluate(model, [task], { backend, batchSize: 2 });
-  assert.deepEqual([both?.metric, left?.metric, both?.count], ["exact-match", "exact-match-left", 3]);
+  const results = await evaluate(model, [task], { backend, batchSize: 2 });
+  assert.deepEqual(
+    results.map(({ metric, count }) => [metric, count]),
+    ["exact-match", "bits-per-byte", "exact-match-left", "bits-per-byte-left"].map((metric) => [metric, 3]),
+  );
+  const [both, bits] = results;
+  const first = items[0] as (typeof items)[number];
+  const prompt = [...(await infillingPrompt(model, first, 12))];
+  const ids = [...prompt, ...((await model.tokenizer?.encode(first.middle, { literal: true })) ?? [])];
+  const logprobs = (await logprobsByHand(model, ids)).slice(prompt.length - 1);
+  const expected = -logprobs.reduce((total, logprob) => total + logprob, 0) / Math.LN2;
+  assert.ok(Math.abs((bits?.items[0]?.amount ?? 0) - expected) < 1e-4);
+  assert.equal(bits?.items[0]?.weight, 8);
   for (const [i, { amount }] of (both?.items ?? []).entries()) {
     const said = written[i]?.text.trim() ?? "";
     // an answer cut short by the limit of tokens there may go on here
@@ -81,7 +92,7 @@ test("exact match counts what the model itself writes into a gap", async () => {
   const plain = await evaluate(await letterModel(), [letters], { backend });
   assert.deepEqual(
     plain.map(({ metric }) => metric),
-    ["exact-match-left"],
+    ["exact-match-left", "bits-per-byte-left"],
   );
   assert.match(plain[0]?.notes.join() ?? "", /no tokens for filling in/);
   await assert.rejects(infillingPrompt(await letterModel(), { prefix: "a", suffix: "b" }), {

@@ -1,18 +1,26 @@
-import { infillingTokens, type Tokenizer } from "../../data/index.ts";
-import { encodePrompts, generateAll, infillingPrompt, promptRoom } from "../../generate/index.ts";
+import { infillingTokens } from "../../data/index.ts";
+import {
+  encodePrompts,
+  generateAll,
+  ignoreTarget,
+  infillingPrompt,
+  promptRoom,
+  scoreSequences,
+} from "../../generate/index.ts";
 import { requireTokenizer } from "../encode.ts";
 import type { PreparedTask } from "../few-shot.ts";
 import type { Measurement } from "../result.ts";
 import type { InfillTask } from "../task.ts";
+import { sum } from "./completion.ts";
 import type { MeasureContext } from "./context.ts";
 
 /** Tokens that may be generated beyond those of the longest answer: longer ones are wrong anyway. */
 const spareTokens = 8;
 
 /**
- * Share of gaps that are filled with exactly what was there, but for white space around it, greedily. `exact-match` from
- * both sides, where the tokenizer has the tokens for it; `exact-match-left` from what is before the gap alone, as any
- * model can. An answer of one line ends with the line.
+ * `exact-match`: share of gaps that are filled with exactly what was there, but for white space around it, greedily; an
+ * answer of one line ends with the line. `bits-per-byte`: of what was there. Both from both sides, where the tokenizer has
+ * the tokens for it, and as `...-left` from what is before the gap alone, as any model can.
  */
 export async function measureInfilling(
   { task, items }: PreparedTask<InfillTask>,
@@ -20,11 +28,11 @@ export async function measureInfilling(
 ): Promise<Measurement[]> {
   const { model } = context;
   const tokenizer = requireTokenizer(model);
-  const longest = await longestAnswer(
-    tokenizer,
+  const middles = await tokenizer.encodeBatch(
     items.map(({ middle }) => middle),
+    { literal: true },
   );
-  const maxTokens = longest + spareTokens;
+  const maxTokens = spareTokens + middles.reduce((most, { length }) => Math.max(most, length), 0);
   const room = promptRoom(model, maxTokens);
   const fromLeft = async () =>
     (
@@ -34,29 +42,52 @@ export async function measureInfilling(
       )
     ).map((ids) => ids.slice(-room));
   const fromBoth = () => Promise.all(items.map((item) => infillingPrompt(model, item, maxTokens)));
-  const ways =
-    infillingTokens(tokenizer) === undefined
-      ? ([["exact-match-left", fromLeft]] as const)
-      : ([
-          ["exact-match", fromBoth],
-          ["exact-match-left", fromLeft],
-        ] as const);
+  const hasTokens = infillingTokens(tokenizer) !== undefined;
+  const ways = hasTokens
+    ? ([["", fromBoth] as const, ["-left", fromLeft] as const] as const)
+    : [["-left", fromLeft] as const];
+  const notes = hasTokens ? [] : ["the tokenizer has no tokens for filling in: only what is before a gap was used"];
   const measurements: Measurement[] = [];
-  for (const [way, [metric, prompts]] of ways.entries()) {
+  for (const [way, [name, makePrompts]] of ways.entries()) {
     const onProgress = (done: number) => context.onProgress?.(way * items.length + done, ways.length * items.length);
-    const outputs = await answers(task, await prompts(), maxTokens, { ...context, onProgress });
+    const prompts = await makePrompts();
+    const outputs = await answers(task, prompts, maxTokens, { ...context, onProgress });
     measurements.push({
-      metric,
+      metric: `exact-match${name}`,
       better: "higher",
       items: items.map(({ id, cluster, middle }, i) => {
         const isRight = outputs[i]?.trim() === middle.trim();
         return { id, cluster, amount: isRight ? 1 : 0, weight: 1 };
       }),
-      notes:
-        ways.length === 2 ? [] : ["the tokenizer has no tokens for filling in: only what is before a gap was used"],
+      notes,
+    });
+    const scores = await score(prompts, middles, context);
+    measurements.push({
+      metric: `bits-per-byte${name}`,
+      better: "lower",
+      items: items.map(({ id, cluster }, i) => {
+        const logprobs = scores[i]?.logprobs ?? [];
+        // a middle that the context has no room for is scored as far as it fits
+        const scored = (middles[i] as Int32Array).subarray(0, logprobs.length);
+        const weight = sum(scored.map((token) => tokenizer.tokenBytes[token] as number));
+        return { id, cluster, amount: -sum(logprobs) / Math.LN2, weight };
+      }),
     });
   }
   return measurements;
+}
+
+/** Log-probabilities of the tokens of each middle after its prompt. */
+function score(prompts: readonly Int32Array[], middles: readonly Int32Array[], context: MeasureContext) {
+  const requests = prompts.map((prompt, i) => {
+    const whole = Int32Array.from([...prompt, ...(middles[i] as Int32Array)]).slice(
+      0,
+      context.model.config.contextLength + 1,
+    );
+    const targets = whole.slice(1).fill(ignoreTarget, 0, prompt.length - 1);
+    return { tokens: whole.slice(0, -1), targets };
+  });
+  return scoreSequences(context.model, requests, context);
 }
 
 async function answers(
@@ -79,9 +110,4 @@ async function answers(
     onProgress?.(outputs.length, prompts.length);
   }
   return outputs;
-}
-
-async function longestAnswer(tokenizer: Tokenizer, middles: readonly string[]): Promise<number> {
-  const encoded = await tokenizer.encodeBatch(middles, { literal: true });
-  return encoded.reduce((most, ids) => Math.max(most, ids.length), 1);
 }
