@@ -29,9 +29,17 @@ export function initLora(model: Model, options: AdapterOptions): Lora {
     params[`${module.path}.lora_A.weight`] = NdArray.float32([rank, module.in], down);
     params[`${module.path}.lora_B.weight`] = NdArray.zeros("float32", [module.out, rank]);
   }
-  const names = new Set(modules.map(({ path }) => path.slice(path.lastIndexOf(".") + 1)));
+  const names = targetNames(modules, linearModules(model));
   const head = freshHead(model);
   return { rank, alpha, dropout, rsLora, targets: [...names], baseModel: options.baseModel, params, ...head };
+}
+
+/** How PEFT finds the modules again: by their last names, or by their paths where others of the model end in that name. */
+function targetNames(chosen: readonly LinearModule[], all: readonly LinearModule[]): Set<string> {
+  const leaf = (path: string): string => path.slice(path.lastIndexOf(".") + 1);
+  const paths = new Set(chosen.map(({ path }) => path));
+  const shared = new Set(all.filter(({ path }) => !paths.has(path)).map(({ path }) => leaf(path)));
+  return new Set(chosen.map(({ path }) => (shared.has(leaf(path)) ? path : leaf(path))));
 }
 
 /** What trains whole: the head that the model got and no checkpoint has trained. */

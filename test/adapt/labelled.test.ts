@@ -17,6 +17,7 @@ import {
   readPeft,
 } from "../../src/adapt/index.ts";
 import { linearModules } from "../../src/adapt/lora-modules.ts";
+import { packageRoot } from "../../src/base/index.ts";
 import {
   contrastiveBatches,
   encodePairs,
@@ -25,7 +26,7 @@ import {
   type Tokenizer,
   trainBpe,
 } from "../../src/data/index.ts";
-import { HostRandom } from "../../src/engine/index.ts";
+import { HostRandom, NdArray } from "../../src/engine/index.ts";
 import { classifyTexts, embedTexts, encodeTextPairs, runHead } from "../../src/generate/index.ts";
 import {
   bert,
@@ -35,6 +36,7 @@ import {
   type Model,
   saveModel,
   withHead,
+  writeSafetensors,
 } from "../../src/models/index.ts";
 
 const isSource = import.meta.filename.endsWith(".ts");
@@ -159,6 +161,34 @@ suite("every head learns and comes back from its folder", () => {
         assert.ok(Math.abs(value - (said[i]?.[j] as number)) < 1e-5);
       });
     });
+  });
+
+  test("one label: the adapter opens in PEFT with the same logits", async (t) => {
+    const python = process.env.PLINTH_PYTHON;
+    if (python === undefined) return t.skip("set PLINTH_PYTHON to a Python with torch, transformers and peft");
+    const out = join(folder, "label-lora");
+    const model = await loadAdapter(base, out);
+    const plain = join(folder, "plain");
+    await saveModel(base, plain);
+    const ids = Array.from({ length: 2 * 7 }, (_, i) => (7 * i + 5) % tokenizer.vocabSize);
+    const rows = [0, 1].map((b) => ({ ids: Int32Array.from(ids.slice(7 * b, 7 * b + 7)), types: new Uint8Array(7) }));
+    const said = await runHead(model, rows);
+    const values = join(folder, "values.safetensors");
+    await writeSafetensors(values, [
+      ["tokens", NdArray.int32([2, 7], ids)],
+      [
+        "logits",
+        NdArray.float32(
+          [2, 2],
+          said.flatMap(({ values }) => [...values]),
+        ),
+      ],
+    ]);
+    const script = join(packageRoot(), "test", "golden-adapt", "check_peft.py");
+    const { stdout, stderr } = spawnSync(python, [script, plain, out, values], { encoding: "utf8" });
+    const result = JSON.parse(stdout.trim().split("\n").at(-1) ?? stderr);
+    assert.deepEqual([result.unknown, result.missing], [[], []]);
+    assert.ok(result.with <= 1e-5 && result.without > 1e-2, stdout);
   });
 
   test("one label: QLoRA", async () => {
