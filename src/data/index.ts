@@ -44,5 +44,6 @@ export { type TokenDocument, TokenDocuments, tokenDocuments } from "./token-docu
 export { type TokenizedDataset, type TokenizeOptions, tokenizeDataset } from "./tokenize-dataset.ts";
 export { type EncodeOptions, Tokenizer } from "./tokenizer.ts";
 export { hasTokenizer } from "./tokenizer-files.ts";
-export { type TrainUnigramOptions, trainUnigram } from "./unigram-trainer.ts";
+export { type TrainUnigramOptions, trainUnigram, unigramSpecialTokens } from "./unigram-trainer.ts";
+export { bertSpecialTokens } from "./word-piece.ts";
 export { type TrainWordPieceOptions, trainWordPiece } from "./word-piece-trainer.ts";

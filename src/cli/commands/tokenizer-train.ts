@@ -1,14 +1,17 @@
 import { join } from "node:path";
 import { PlinthError } from "../../base/index.ts";
 import {
+  bertSpecialTokens,
   compression,
   type Dataset,
+  defaultSpecialTokens,
   openDataset,
   Tokenizer,
   type TrainingControl,
   trainBpe,
   trainUnigram,
   trainWordPiece,
+  unigramSpecialTokens,
 } from "../../data/index.ts";
 import type { Command, CommandArgs } from "../command.ts";
 
@@ -37,6 +40,10 @@ export const command: Command = {
       repeatable: true,
       summary:
         "special tokens, first in the vocabulary; bpe: the one that ends a text first (default: those of the type)",
+    },
+    sentinels: {
+      type: "integer",
+      summary: "add <extra_id_0>, <extra_id_1>, ...: as many, for span corruption (T5 has 100)",
     },
     lowercase: { type: "boolean", summary: "wordpiece, unigram: lowercase the text; wordpiece also drops its accents" },
     "alphabet-size": { type: "integer", summary: "wordpiece: most characters, the rarer ones unknown (default: all)" },
@@ -110,6 +117,12 @@ export const command: Command = {
   },
 };
 
+const specialTokensOf: Readonly<Record<TokenizerType, readonly string[]>> = {
+  bpe: defaultSpecialTokens,
+  wordpiece: bertSpecialTokens,
+  unigram: unigramSpecialTokens,
+};
+
 /** Flags that belong to some types of tokenizer only. */
 const flagsOf: Readonly<Record<TokenizerType, readonly string[]>> = {
   bpe: [],
@@ -130,10 +143,11 @@ function trainTokenizer(
     const fit = types.filter((other) => flagsOf[other].includes(flag)).join(" or ");
     throw new PlinthError(`--${flag} does not apply to --type ${type}`, `leave it out, or use --type ${fit}`);
   }
-  const specialTokens = args.strings("special-token");
+  const given = args.strings("special-token");
+  const sentinels = Array.from({ length: args.number("sentinels") ?? 0 }, (_, i) => `<extra_id_${i}>`);
   const common = {
     vocabSize: args.number("vocab-size") as number,
-    ...(specialTokens.length === 0 ? {} : { specialTokens }),
+    specialTokens: [...(given.length === 0 ? specialTokensOf[type] : given), ...sentinels],
     ...control,
   };
   const lowercase = args.boolean("lowercase");
