@@ -3,10 +3,10 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { packageRoot } from "../src/base/index.ts";
+import { type Band, type Line, plotPanels } from "../src/cli/plot.ts";
 import { operandsOfPrecision, type Precision, precisions } from "../src/engine/index.ts";
 import { plinth, shakespeareText } from "./command-line.ts";
 import type { BenchRow } from "./peer.ts";
-import { type Band, type Line, plotPanels } from "./plot.ts";
 import type { SuiteOptions } from "./suite.ts";
 
 const colours = { f32: "blue", bf16: "orange" } as const;

@@ -1,6 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { packageRoot } from "../src/base/index.ts";
+import { type Panel, plotPanels } from "../src/cli/plot.ts";
 import {
   attention,
   jit,
@@ -15,7 +16,6 @@ import {
 } from "../src/engine/index.ts";
 import { ownStep, type StepShape } from "./own-step.ts";
 import { type BenchRow, median } from "./peer.ts";
-import { type Panel, plotPanels } from "./plot.ts";
 import type { SuiteOptions } from "./suite.ts";
 
 const base = { arch: "gpt2", layers: 4, width: 384, heads: 6, vocab: 4096, context: 256, batch: 4 } as const;

@@ -17,6 +17,7 @@ const overviewOrder = [
   "generate",
   "chat",
   "eval",
+  "scale",
   "bench",
 ];
 

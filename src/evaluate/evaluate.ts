@@ -66,7 +66,7 @@ export async function evaluate(
     const prepared = prepareTask(task, options);
     const onProgress = (done: number, total: number) => options.onProgress?.({ task: task.name, done, total });
     for (const measurement of await measure(prepared, { ...context, onProgress })) {
-      results.push(toResult(task.name, measurement, prepared.notes));
+      results.push(toResult(task.name, measurement, { notes: prepared.notes, asked: prepared.items }));
     }
   }
   return results;
@@ -91,7 +91,7 @@ export async function evaluateSolutions(
     const prepared = prepareTask(task, { limit: options.limit });
     const onProgress = (done: number, total: number) => options.onProgress?.({ task: task.name, done, total });
     for (const measurement of await measureSolutions(prepared, source, { code, signal, onProgress })) {
-      results.push(toResult(task.name, measurement, prepared.notes));
+      results.push(toResult(task.name, measurement, { notes: prepared.notes, asked: prepared.items }));
     }
   }
   return results;

@@ -1,9 +1,22 @@
 export { type EvaluateOptions, type EvaluateProgress, evaluate, evaluateSolutions } from "./evaluate.ts";
+export { evaluateNgram } from "./evaluate-ngram.ts";
 export { loadTasks } from "./load.ts";
 export { passAtK } from "./metrics/code.ts";
 export type { CodeOptions } from "./metrics/context.ts";
+export { NgramModel, type NgramOptions } from "./ngram.ts";
 export { type Comparison, compareResults, type Direction, type TaskResult } from "./result.ts";
-export { type Estimate, type ItemScore, pairedDifference, ratioEstimate } from "./statistics.ts";
+export * from "./scaling/index.ts";
+export {
+  allSkills,
+  defineSkill,
+  findSkill,
+  makeItems,
+  readDifficulties,
+  type Skill,
+  type SkillItem,
+  trainingTexts,
+} from "./skills/index.ts";
+export { type Estimate, groupItems, type ItemScore, pairedDifference, ratioEstimate } from "./statistics.ts";
 export {
   type AnswerFormat,
   type AnswerItem,

@@ -1,5 +1,6 @@
 import { PlinthError } from "../base/index.ts";
 import { type Estimate, type ItemScore, pairedDifference, ratioEstimate } from "./statistics.ts";
+import type { Task } from "./task.ts";
 
 /** Which way is better. */
 export type Direction = "higher" | "lower";
@@ -29,8 +30,15 @@ export interface Measurement {
   readonly notes?: readonly string[];
 }
 
-export function toResult(name: string, measurement: Measurement, notes: readonly string[]): TaskResult {
-  const { metric, better, items } = measurement;
+/** `asked` are the task's items, whose groups the scores take over. */
+export function toResult(
+  name: string,
+  measurement: Measurement,
+  { notes, asked }: { readonly notes: readonly string[]; readonly asked: Task["items"] },
+): TaskResult {
+  const { metric, better } = measurement;
+  const groups = new Map(asked.flatMap(({ id, group }) => (group === undefined ? [] : [[id, group] as const])));
+  const items = measurement.items.map((item) => (groups.has(item.id) ? { ...item, group: groups.get(item.id) } : item));
   const estimate = ratioEstimate(items);
   const { value, standardError } = measurement.exponential === true ? exponentiate(estimate) : estimate;
   return {

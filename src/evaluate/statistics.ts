@@ -4,6 +4,8 @@ import { PlinthError } from "../base/index.ts";
 export interface ItemScore {
   readonly id: string;
   readonly cluster?: string | undefined;
+  /** What results can be broken down by, such as a phenomenon or a difficulty; default the id up to its last slash. */
+  readonly group?: string | undefined;
   readonly amount: number;
   readonly weight: number;
 }
@@ -14,6 +16,24 @@ export interface Estimate {
   readonly standardError: number | undefined;
   /** Independent units: clusters, or items where there are none. */
   readonly units: number;
+}
+
+/**
+ * Items by their group, which is what their ids share up to the last slash where they name none (`copy/4/17` is of
+ * `copy/4`), in the order of their first items; those with neither are of the group `otherwise`.
+ */
+export function groupItems(
+  scores: readonly ItemScore[],
+  otherwise: string,
+): { readonly group: string; readonly items: readonly ItemScore[] }[] {
+  const groups = new Map<string, ItemScore[]>();
+  for (const score of scores) {
+    const group = score.group ?? (score.id.slice(0, Math.max(0, score.id.lastIndexOf("/"))) || otherwise);
+    const items = groups.get(group) ?? [];
+    items.push(score);
+    groups.set(group, items);
+  }
+  return [...groups].map(([group, items]) => ({ group, items }));
 }
 
 interface Unit {

@@ -6,6 +6,8 @@ interface ItemBase {
   readonly id: string;
   /** Items of the same cluster (a document) are not independent; the standard error is over clusters. Default: the id. */
   readonly cluster?: string | undefined;
+  /** What results can be broken down by, such as a phenomenon; default the id up to its last slash. */
+  readonly group?: string | undefined;
 }
 
 /** A text whose every token is scored. */

@@ -1,5 +1,6 @@
 export { type CheckpointInfo, listCheckpoints, type RunState, readRunState } from "./checkpoint.ts";
 export { HeldOutMeasure } from "./held-out.ts";
+export { muP, withMuP } from "./mup.ts";
 export { type Assemble, assemblePlain } from "./objectives/assemble.ts";
 export {
   causalLm,

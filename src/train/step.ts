@@ -33,6 +33,8 @@ export interface StepOptions {
   readonly decay: (name: string) => boolean;
   /** Whether a parameter is a matrix inside the network; default: it has two axes. */
   readonly hidden?: ((name: string) => boolean) | undefined;
+  /** What a parameter's learning rate is multiplied by; default 1. */
+  readonly lrScale?: ((name: string) => number) | undefined;
   readonly accumulate: number;
   readonly seed: number;
   /** "bf16": products on bfloat16 operands; parameters, their gradients and the optimiser stay float32. Default "f32". */
@@ -129,6 +131,7 @@ export class TrainStep {
       const newTrainable: Record<string, Tensor> = {};
       const newSlots: Record<string, Record<string, Tensor>> = {};
       for (const name of this.#names) {
+        const lrScale = options.lrScale?.(name) ?? 1;
         const updated = options.optimizer.update({
           parameter: this.#parameter(name),
           param: trainable[name] as Tensor,
@@ -140,7 +143,7 @@ export class TrainStep {
               return array === undefined ? [] : [[slot, array]];
             }),
           ),
-          lr: scalars.lr as Tensor,
+          lr: lrScale === 1 ? (scalars.lr as Tensor) : mul(scalars.lr as Tensor, lrScale),
           scalars,
         });
         newTrainable[name] = updated.param;

@@ -33,6 +33,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       clipNorm: options.clipNorm ?? 1,
       decay: options.decay ?? ((name) => (options.trainable[name]?.shape.length ?? 0) > 1),
       hidden: options.hidden,
+      lrScale: options.lrScale,
       accumulate: options.accumulate ?? 1,
       seed: options.seed ?? 0,
       precision: options.precision,

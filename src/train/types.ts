@@ -67,6 +67,8 @@ export interface TrainOptions {
   readonly decay?: (name: string) => boolean;
   /** Whether a parameter is a matrix inside the network, not embedding or head; default: it has two axes. */
   readonly hidden?: ((name: string) => boolean) | undefined;
+  /** What a parameter's learning rate is multiplied by (`muP` uses it); default 1 for all. Weight decay follows the rate. */
+  readonly lrScale?: ((name: string) => number) | undefined;
   /** Seeds dropout; default 0. */
   readonly seed?: number;
 

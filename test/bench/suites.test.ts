@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { plotPanels } from "../../bench/plot.ts";
+import { plotPanels } from "../../src/cli/plot.ts";
 import { chooseSuites, loadSuite, suiteNames } from "../../bench/suite.ts";
 import { formatJson, formatTable } from "../../bench/table.ts";
 

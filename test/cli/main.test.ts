@@ -21,12 +21,15 @@ const commands = [
   "doctor",
   "data build",
   "data show",
+  "data skills",
   "tokenizer train",
   "pretrain",
   "adapt",
   "generate",
   "chat",
   "eval",
+  "eval ngram",
+  "scale",
   "bench",
 ];
 

@@ -1,13 +1,7 @@
 import { PlinthError } from "../../base/index.ts";
-import {
-  type EvaluateOptions,
-  evaluate,
-  evaluateSolutions,
-  loadTasks,
-  type TaskResult,
-  taskDefinitions,
-} from "../../evaluate/index.ts";
+import { type EvaluateOptions, evaluate, evaluateSolutions, loadTasks, taskDefinitions } from "../../evaluate/index.ts";
 import type { Command, CommandArgs, CommandIo } from "../command.ts";
+import { byGroupOption, resultRows, resultTable } from "../eval-table.ts";
 import { openModel } from "../open-model.ts";
 import { modelPrecisionOption, readModelPrecision } from "../precision-flag.ts";
 
@@ -37,6 +31,7 @@ export const command: Command = {
     canonical: { type: "boolean", summary: "code tasks: run their own solutions, no model; a good harness gives 1" },
     "allow-unsafe": { type: "boolean", summary: "code tasks: run programs even where they cannot be isolated" },
     python: { type: "string", summary: "code tasks: the Python that runs programs", default: "python3" },
+    ...byGroupOption,
     ...modelPrecisionOption,
   },
   async run(args, io) {
@@ -47,16 +42,9 @@ export const command: Command = {
       : await evaluate(await openNamedModel(args), tasks, options);
     for (const note of new Set(results.flatMap(({ name, notes }) => notes.map((text) => `${name}: ${text}`))))
       io.note(note);
-    io.print(formatTable(results));
-    io.result({
-      tasks: results.map(({ name, metric, value, standardError, count }) => ({
-        name,
-        metric,
-        value,
-        standardError: standardError ?? null,
-        count,
-      })),
-    });
+    const rows = resultRows(results, args.boolean("by-group"));
+    io.print(resultTable(rows));
+    io.result({ tasks: rows });
   },
 };
 
@@ -91,24 +79,4 @@ function readKs(text: string | undefined): number[] | undefined {
   const wrong = ks?.find((k) => !Number.isInteger(k) || k < 1);
   if (wrong === undefined) return ks;
   throw new PlinthError(`--k expects whole numbers from 1, separated by commas, got "${text}"`, "for example --k 1,10");
-}
-
-function formatTable(results: readonly TaskResult[]): string {
-  const rows = [
-    ["task", "metric", "value", "standard error", "items"],
-    ...results.map(({ name, metric, value, standardError, count }) => [
-      name,
-      metric,
-      value.toFixed(4),
-      standardError === undefined ? "(one unit)" : standardError.toFixed(4),
-      `${count}`,
-    ]),
-  ];
-  const widths = (rows[0] as string[]).map((_, column) =>
-    Math.max(...rows.map((row) => (row[column] as string).length)),
-  );
-  const isNumber = (column: number) => column >= 2;
-  const pad = (cell: string, column: number) =>
-    isNumber(column) ? cell.padStart(widths[column] as number) : cell.padEnd(widths[column] as number);
-  return rows.map((row) => row.map(pad).join("  ").trimEnd()).join("\n");
 }

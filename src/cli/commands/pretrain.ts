@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { PlinthError } from "../../base/index.ts";
 import {
   type Dataset,
@@ -9,13 +8,13 @@ import {
   openDataset,
   packedBatches,
   sentencePairBatches,
-  Tokenizer,
+  type Tokenizer,
   tokenizeDataset,
-  trainCharTokenizer,
 } from "../../data/index.ts";
 import { initModel, type Model, modelFamilies, modelFamily, withHead } from "../../models/index.ts";
 import { pretrain, pretrainingObjectives } from "../../train/index.ts";
 import type { Command, CommandArgs, CommandIo, OptionSpec } from "../command.ts";
+import { generationConfig, openTokenizer } from "../new-model.ts";
 import { openModel } from "../open-model.ts";
 import { withRecipe } from "../recipe.ts";
 import { readTraining, reportTraining, trainingOptions } from "../training.ts";
@@ -222,24 +221,6 @@ async function openOrCreate(args: CommandArgs, dataset: Dataset, seed: number) {
     generationConfig: generationConfig(tokenizer),
   };
   return { model, modelConfig: dials };
-}
-
-async function openTokenizer(name: string, dataset: Dataset): Promise<Tokenizer> {
-  if (name !== "characters" || existsSync(name)) return Tokenizer.load(name);
-  return trainCharTokenizer(texts(dataset));
-}
-
-async function* texts(dataset: Dataset): AsyncGenerator<string> {
-  yield* dataset.texts("train");
-  yield* dataset.texts("heldOut");
-}
-
-function generationConfig({ bosId, eosId }: Tokenizer): Record<string, unknown> {
-  return {
-    _from_model_config: true,
-    ...(bosId === undefined ? {} : { bos_token_id: bosId }),
-    ...(eosId === undefined ? {} : { eos_token_id: eosId }),
-  };
 }
 
 function noteData(

@@ -2,7 +2,7 @@ import { scoreSequences } from "../../generate/index.ts";
 import { encodePairs } from "../encode.ts";
 import { joinAnswer, type PreparedTask } from "../few-shot.ts";
 import type { Measurement } from "../result.ts";
-import type { ChoiceTask } from "../task.ts";
+import type { ChoiceItem, ChoiceTask } from "../task.ts";
 import { sum } from "./completion.ts";
 import { cutNote, type MeasureContext } from "./context.ts";
 
@@ -31,24 +31,29 @@ export async function measureChoices(
     context,
   );
   let next = 0;
-  const picked = items.map((item) => {
-    const likelihoods = item.choices.map(() => sum(scores[next++]?.logprobs ?? []));
-    const perByte = likelihoods.map((l, i) => l / Math.max(1, Buffer.byteLength(item.choices[i] as string)));
-    return { plain: firstLargest(likelihoods), norm: firstLargest(perByte) };
-  });
-  const notes = cutNote(pairs.filter(({ isCut }) => isCut).length, pairs.length);
-  const accuracy = (metric: string, choose: (choice: { plain: number; norm: number }) => number): Measurement => ({
+  const likelihoods = items.map((item) => item.choices.map(() => sum(scores[next++]?.logprobs ?? [])));
+  return accuracies(items, likelihoods, cutNote(pairs.filter(({ isCut }) => isCut).length, pairs.length));
+}
+
+/** Both metrics from the summed log-probability of every choice of every item. */
+export function accuracies(
+  items: readonly ChoiceItem[],
+  likelihoods: readonly (readonly number[])[],
+  notes: readonly string[] = [],
+): Measurement[] {
+  const accuracy = (metric: string, weigh: (likelihood: number, choice: string) => number): Measurement => ({
     metric,
     better: "higher",
-    items: items.map(({ id, cluster, answer }, i) => ({
-      id,
-      cluster,
-      amount: choose(picked[i] as { plain: number; norm: number }) === answer ? 1 : 0,
-      weight: 1,
-    })),
+    items: items.map(({ id, cluster, answer, choices }, i) => {
+      const weighed = choices.map((choice, c) => weigh(likelihoods[i]?.[c] as number, choice));
+      return { id, cluster, amount: firstLargest(weighed) === answer ? 1 : 0, weight: 1 };
+    }),
     notes,
   });
-  return [accuracy("accuracy", ({ plain }) => plain), accuracy("accuracy-norm", ({ norm }) => norm)];
+  return [
+    accuracy("accuracy", (likelihood) => likelihood),
+    accuracy("accuracy-norm", (likelihood, choice) => likelihood / Math.max(1, Buffer.byteLength(choice))),
+  ];
 }
 
 function firstLargest(values: readonly number[]): number {

@@ -20,14 +20,20 @@ export const blimp = defineTask({
 });
 
 function toItem({ value, where }: Line<Record<string, unknown>>): ChoiceItem {
-  const { sentence_good: good, sentence_bad: bad, UID: uid, pairID: pair } = value;
+  const { sentence_good: good, sentence_bad: bad, UID: uid, pairID: pair, linguistics_term: phenomenon } = value;
   if (typeof good !== "string" || typeof bad !== "string") {
     throw new PlinthError(
       `${where}: expected "sentence_good" and "sentence_bad"`,
       "use the files of BLiMP as published",
     );
   }
-  return { id: `${String(uid)}/${String(pair)}`, prompt: "", choices: [good, bad], answer: 0 };
+  return {
+    id: `${String(uid)}/${String(pair)}`,
+    ...(typeof phenomenon === "string" ? { group: phenomenon } : {}),
+    prompt: "",
+    choices: [good, bad],
+    answer: 0,
+  };
 }
 
 async function jsonLines(path: string): Promise<Line<Record<string, unknown>>[]> {

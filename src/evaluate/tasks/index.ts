@@ -5,3 +5,4 @@ import "./infill-lines.ts";
 import "./mbpp.ts";
 import "./perplexity.ts";
 import "./sst2.ts";
+import "./skills.ts";

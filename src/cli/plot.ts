@@ -7,8 +7,8 @@ export interface Line {
   readonly colour: Colour;
   /** An expectation rather than a measurement. */
   readonly dashed?: boolean;
-  /** Mark the points. */
-  readonly dots?: boolean;
+  /** Mark the points; "only": draw no line between them. */
+  readonly dots?: boolean | "only";
 }
 
 /** The area between two curves over the same x. */
@@ -35,7 +35,19 @@ export interface Panel {
 }
 
 export type Colour = keyof typeof colours;
-const colours = { blue: "#3366cc", orange: "#dc6b19", green: "#2b8a57", grey: "#8a929b" } as const;
+const colours = {
+  blue: "#3366cc",
+  orange: "#dc6b19",
+  green: "#2b8a57",
+  grey: "#8a929b",
+  purple: "#8a3fa0",
+  red: "#b02a37",
+  teal: "#1597a5",
+  brown: "#8c6239",
+} as const;
+
+/** Colours for lines of one kind, in this order. */
+export const palette: readonly Colour[] = ["blue", "orange", "green", "purple", "red", "teal", "brown"];
 
 const margin = { left: 62, right: 16, top: 34, bottom: 46 };
 
@@ -47,14 +59,15 @@ export function plotPanels(
 ): string {
   const [width, height] = size;
   const rows = Math.ceil(panels.length / columns);
-  const legendHeight = 34;
   const drawn = panels.map((panel, i) => {
     const [x, y] = [(i % columns) * width, Math.floor(i / columns) * height];
     return `<g transform="translate(${x} ${y})">${drawPanel(panel, width, height)}</g>`;
   });
   const marks = new Map<string, Line | Band>();
   for (const { lines, bands = [] } of panels) for (const mark of [...lines, ...bands]) marks.set(mark.name, mark);
-  const legend = `<g transform="translate(${margin.left} ${rows * height + 6})">${drawLegend([...marks.values()])}</g>`;
+  const { drawn: entries, lines: legendLines } = drawLegend([...marks.values()], columns * width - margin.left);
+  const legend = `<g transform="translate(${margin.left} ${rows * height + 6})">${entries}</g>`;
+  const legendHeight = 14 + 20 * legendLines;
   const style =
     "text{font:12px system-ui,sans-serif;fill:#768390}.title{font-weight:600}.grid{stroke:#8884;stroke-width:1}";
   const box = `0 0 ${columns * width} ${rows * height + legendHeight}`;
@@ -85,8 +98,12 @@ function drawPanel({ title, x, y, lines, bands = [] }: Panel, width: number, hei
   });
   const curves = lines.map(({ points, colour, dashed, dots }) => {
     const dash = dashed === true ? ' stroke-dasharray="5 4"' : "";
-    const marks = dots === true ? points.map(([px, py]) => circle(across.at(px), up.at(py), colours[colour])) : [];
-    return `<path d="${path(points)}" fill="none" stroke="${colours[colour]}" stroke-width="1.8"${dash}/>${marks.join("")}`;
+    const marks =
+      dots !== undefined && dots !== false
+        ? points.map(([px, py]) => circle(across.at(px), up.at(py), colours[colour]))
+        : [];
+    const curve = `<path d="${path(points)}" fill="none" stroke="${colours[colour]}" stroke-width="1.8"${dash}/>`;
+    return (dots === "only" ? "" : curve) + marks.join("");
   });
   const horizontal = up.ticks.map(
     (v) =>
@@ -137,21 +154,27 @@ function logTicks(low: number, high: number): number[] {
   return out.filter((v) => v >= low * 0.9 && v <= high * 1.1);
 }
 
-function drawLegend(marks: readonly (Line | Band)[]): string {
-  let left = 0;
-  return marks
+/** Names side by side in as many lines as they need. */
+function drawLegend(marks: readonly (Line | Band)[], width: number): { drawn: string; lines: number } {
+  let [left, top] = [0, 0];
+  const drawn = marks
     .map((mark) => {
+      const advance = 50 + mark.name.length * 6.6;
+      if (left > 0 && left + advance > width) [left, top] = [0, top + 20];
       const colour = colours[mark.colour];
       const dash = "dashed" in mark && mark.dashed === true ? ' stroke-dasharray="5 4"' : "";
       const isBand = mark.points.some((point) => point.length === 3);
       const sign = isBand
-        ? `<rect x="${left}" y="3" width="24" height="10" fill="${colour}" fill-opacity="0.18"/>`
-        : `<path d="M${left},8h24" stroke="${colour}" stroke-width="2"${dash}/>`;
-      const text = `<text x="${left + 30}" y="12">${escapeXml(mark.name)}</text>`;
-      left += 50 + mark.name.length * 6.6;
+        ? `<rect x="${left}" y="${top + 3}" width="24" height="10" fill="${colour}" fill-opacity="0.18"/>`
+        : "dots" in mark && mark.dots === "only"
+          ? circle(left + 12, top + 8, colour)
+          : `<path d="M${left},${top + 8}h24" stroke="${colour}" stroke-width="2"${dash}/>`;
+      const text = `<text x="${left + 30}" y="${top + 12}">${escapeXml(mark.name)}</text>`;
+      left += advance;
       return sign + text;
     })
     .join("");
+  return { drawn, lines: top / 20 + 1 };
 }
 
 function circle(x: number, y: number, colour: string): string {
