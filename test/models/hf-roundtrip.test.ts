@@ -139,9 +139,9 @@ test("transformers opens what is written here and computes the same", { skip }, 
       const model = initModel(family as ModelFamily, config, { seed: 11 }) as Model;
       const random = new HostRandom(12);
       const { kind = "decoder" } = family as ModelFamily;
-      // An encoder-decoder's weights start large.
-      const gain = kind === "encoder-decoder" ? 1 : 5;
-      for (const { data } of model.params.values()) {
+      for (const { data, shape } of model.params.values()) {
+        // An encoder-decoder's weights start large, and larger norms would make more of rounding than is measured here.
+        const gain = kind === "encoder-decoder" || shape.length < 2 ? 1 : 5;
         for (let i = 0; i < data.length; i++) data[i] = (data[i] as number) * gain + 0.1 * random.normal();
       }
       const dir = join(root, name);
