@@ -52,7 +52,7 @@ export async function raceArchitectures(
   const peer = absent === undefined ? new Peer("torch_models.py") : undefined;
   try {
     for (const family of chooseFamilies(quick, only)) {
-      const raced = await raceOne(family, precision, { rounds: quick ? 1 : 5, peer, absent });
+      const raced = await raceOne(family, precision, { rounds: quick ? 1 : 3, peer, absent });
       // At once: all of it takes long.
       for (const { name, value, ratio } of raced) {
         const times = ratio === undefined ? "" : `, ${ratio.toFixed(2)} x`;
