@@ -35,6 +35,8 @@ interface Contest {
   readonly tokens: number;
   readonly own: () => Promise<number>;
   readonly peer: (peer: Peer) => Promise<number>;
+  /** What the peer does once before; absent where it needs nothing. */
+  readonly warm?: (peer: Peer) => Promise<unknown>;
   /** Whether both sides have come to the same result; absent where that cannot be told. */
   readonly agree?: () => string | undefined;
 }
@@ -91,16 +93,18 @@ async function raceOne(
   const version = await open(peer, model, precision);
   const contests = contestsOf(model, precision);
   const times = contests.map(() => ({ own: [] as number[], peer: [] as number[] }));
-  for (let round = 0; round <= rounds; round++) {
+  const rival = version.error === undefined ? peer : undefined;
+  for (const contest of contests) {
+    await contest.own(); // compiles
+    if (rival !== undefined) await contest.warm?.(rival);
+  }
+  for (let round = 0; round < rounds; round++) {
     for (const [i, contest] of contests.entries()) {
       await settle();
-      const mine = await contest.own();
-      if (peer !== undefined && version.error === undefined) {
-        await settle();
-        const other = await contest.peer(peer);
-        if (round > 0) times[i]?.peer.push(other);
-      }
-      if (round > 0) times[i]?.own.push(mine); // the first one compiles
+      times[i]?.own.push(await contest.own());
+      if (rival === undefined) continue;
+      await settle();
+      times[i]?.peer.push(await contest.peer(rival));
     }
   }
   const title = `${family.modelType} ${(countParameters(model) / 1e6).toFixed(1)}M, ${operandsOfPrecision[precision]}`;
@@ -186,6 +190,7 @@ function generation(model: Model, rows: number, precision: Precision): Contest {
       theirs = answer.tokens;
       return answer.seconds;
     },
+    warm: (peer) => peer.ask({ generate: prompts, tokens: 4 }),
     agree: () => {
       // Narrow operands are rounded at different places: what is likeliest may then differ.
       if (precision !== "f32") return undefined;
