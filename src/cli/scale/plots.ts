@@ -1,5 +1,6 @@
 import { type LawCoefficients, lawLoss, optimalSize, parabolaLoss } from "../../evaluate/index.ts";
 import { type Colour, type Line, type Panel, palette, plotPanels } from "../plot.ts";
+import { short } from "./plan.ts";
 import { count, type SweepReport } from "./report.ts";
 
 const colour = (i: number): Colour => palette[i % palette.length] as Colour;
@@ -43,7 +44,7 @@ function isoFlopPanel({ runs, isoFlop }: SweepReport): Panel | undefined {
     const sizes = own.map(({ parameters }) => parameters);
     const curve = between(Math.min(...sizes), Math.max(...sizes)).map((n) => [n, parabolaLoss(parabola, n)] as const);
     return [
-      { name: `${parabola.flops.toExponential(0)} FLOPs`, colour: colour(i), points: curve },
+      { name: `${short(parabola.flops)} FLOPs`, colour: colour(i), points: curve },
       { name: "runs", colour: colour(i), dots: "only", points: own.map((run) => [run.parameters, run.loss as number]) },
     ];
   });
@@ -86,7 +87,7 @@ function computePanel({ runs, law, next, sweep }: SweepReport): Panel | undefine
   return {
     title: "Loss against compute",
     x: { label: "training FLOPs", log: true, format: (v) => v.toExponential(0) },
-    y: { label: "held-out loss (nats per token)", log: true },
+    y: { label: "held-out loss (nats per token)" },
     lines,
   };
 }
@@ -134,7 +135,7 @@ function learningRatePanels({ learningRates }: SweepReport): Panel[] {
   return kinds.map((parametrisation) => ({
     title: `Learning rate across widths, ${parametrisation}`,
     x: { label: "learning rate (of the smallest width)", log: true },
-    y: { label: "held-out loss", log: true },
+    y: { label: "held-out loss" },
     lines: learningRates.curves
       .filter((curve) => curve.parametrisation === parametrisation)
       .map(({ width, runs }, i) => ({
