@@ -241,7 +241,9 @@ function mutate(original: ProgramSpec, random: HostRandom): { spec: ProgramSpec;
         // Another shape, row-major and within its memory more often than not.
         if (operand === undefined || operand.shape.length === 0) return;
         const at = random.int(operand.shape.length);
-        operand.shape[at] = random.int((operand.shape[at] as number) + 1);
+        // An earlier change may have made it negative or huge.
+        const size = Math.min(Math.max(operand.shape[at] as number, 0), 2 ** 31);
+        operand.shape[at] = random.int(size + 1);
         let step = 1;
         for (let axis = operand.shape.length - 1; axis >= 0; axis--) {
           operand.strides[axis] = step;
