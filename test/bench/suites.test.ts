@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { plotPanels } from "../../src/cli/plot.ts";
 import { chooseSuites, loadSuite, suiteNames } from "../../bench/suite.ts";
 import { formatJson, formatTable } from "../../bench/table.ts";
+import { plotPanels } from "../../src/cli/plot.ts";
 
 test("every file in bench/suites is a suite with a summary", async () => {
   const names = suiteNames();
