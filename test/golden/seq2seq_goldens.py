@@ -3,7 +3,7 @@
     source[B,S], tokens[B,T]     what is read, and what the decoder is given; `target_mask` as in make_goldens.py
     targets[B,T]                 -100 where they do not count
     logits.eager, .sdpa          [B,T,V]
-    loss, grad.<parameter>, adamw_losses[10]
+    loss, grad.<parameter>, adamw_losses[10] at a rate of 1e-3: at 3e-3 rounding alone moves the tenth loss by 1e-4
     padded.*                     the sources cut to padded.lengths, padded on the right, and the logits with the mask
     decode.*                     greedy continuation with the reference's caches, and the logits of each step
 """
@@ -85,7 +85,7 @@ def golden(model):
     optimizer = torch.optim.AdamW(
         [{"params": [p for _, p in named if p.ndim >= 2], "weight_decay": 0.1},
          {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0}],
-        lr=3e-3, betas=(0.9, 0.95), eps=1e-8, foreach=False)
+        lr=1e-3, betas=(0.9, 0.95), eps=1e-8, foreach=False)
     losses = []
     for _ in range(10):
         loss = mean_loss()
