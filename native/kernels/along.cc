@@ -32,6 +32,9 @@ void gatherAlong(const KernelArgs& args) {
   const Tensor &x = args.in[0], &ids = args.in[1], &out = args.out[0];
   require(isWord(x) && x.dtype == out.dtype && ids.dtype == DType::Int32, "gather_along: expected 4-byte values, int32 indices");
   const Around from(x, args.ints[0]), to(ids, args.ints[0]);
+  require(ids.size() == out.size() && (out.size() == 0 || (from.outer == to.outer && from.inner == to.inner)),
+          "gather_along: expected indices like the output, and like the values but along the axis");
+  if (out.size() == 0) return;
   args.pool.parallelRange(to.outer * to.n, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, to.inner)), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
       const int32_t* values = x.as<int32_t>() + row / to.n * from.n * from.inner;
@@ -47,6 +50,8 @@ void gatherAlong(const KernelArgs& args) {
 template <bool Add>
 void scatterLines(const char* kernel, const Tensor& ids, const Tensor& updates, const Tensor& out, int64_t axis, ThreadPool& pool) {
   const Around from(ids, axis), to(out, axis);
+  require(ids.size() == updates.size() && from.outer == to.outer && from.inner == to.inner,
+          "scatter_along: expected an update for every index, and indices like the output but along the axis");
   const int64_t grain = std::max<int64_t>(16, 16384 / std::max<int64_t>(1, from.n));
   const int64_t pieces = (from.inner + grain - 1) / std::max<int64_t>(1, grain);
   pool.parallelFor(from.outer * pieces, [&](int64_t task) {
@@ -78,6 +83,7 @@ void scatterAlong(const KernelArgs& args) {
   const Tensor &x = args.in[0], &ids = args.in[1], &updates = args.in[2], &out = args.out[0];
   require(x.dtype == DType::Float32 && ids.dtype == DType::Int32 && updates.dtype == DType::Float32,
           "scatter_along: expected float32 values and int32 indices");
+  require(out.dtype == DType::Float32 && x.size() == out.size(), "scatter_along: expected an output like x");
   if (out.data != x.data) {
     args.pool.parallelRange(out.size(), 1 << 18, [&](int64_t begin, int64_t end) {
       std::copy(x.as<float>() + begin, x.as<float>() + end, out.as<float>() + begin);

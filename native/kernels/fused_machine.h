@@ -114,6 +114,7 @@ inline Plan makePlan(const KernelArgs& args, bool empty, int supplied = -1) {
 
   bool inPlace = false;
   for (int i = 0; i < args.nIn; i++) {
+    if (supplied < 0) require(args.in[i].rank == shape.rank && args.in[i].size() == shape.size(), "fused: expected inputs of one shape");
     plan.operands.emplace_back(args.in[i]);
     if (empty || i == supplied) continue;
     for (int o = 0; o < args.nOut; o++) {

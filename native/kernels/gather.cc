@@ -55,6 +55,7 @@ void scatterAdd(const KernelArgs& args) {
           "scatter_add: expected int32 ids and float32 updates");
   require(out.rank >= 1, "scatter_add: expected an output with rows");
   const int64_t rows = out.shape[0], n = ids.size(), size = out.size();
+  require(rows == 0 ? updates.size() == 0 : updates.size() == n * (size / rows), "scatter_add: expected a row of updates for every id");
   const int32_t* id = ids.as<int32_t>();
   for (int64_t i = 0; i < n; i++) checkId("scatter_add", i, id[i], rows);
   float* table = out.as<float>();

@@ -70,6 +70,7 @@ void layerNormTo(const KernelArgs& args) {
 
 void layerNorm(const KernelArgs& args) {
   checkFloat("layer_norm", args, 3, 3);
+  require(args.nFloats == 1, "layer_norm: expected eps");
   withFloat(args.out[0].dtype, "layer_norm: expected a float y", [&](auto type) { layerNormTo<decltype(type)>(args); });
 }
 
@@ -101,6 +102,7 @@ void rmsNormTo(const KernelArgs& args) {
 
 void rmsNorm(const KernelArgs& args) {
   checkFloat("rms_norm", args, 2, 2);
+  require(args.nFloats == 1, "rms_norm: expected eps");
   withFloat(args.out[0].dtype, "rms_norm: expected a float y", [&](auto type) { rmsNormTo<decltype(type)>(args); });
 }
 
