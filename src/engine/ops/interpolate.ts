@@ -18,6 +18,7 @@ export const resampleOp: OpDef = defineOp({
     expectDType(weights, "float32", "resample", "weights");
     expectShape(weights, ids.shape, "resample", "weights");
     const [axis, size] = [attrs["axis"] as number, attrs["size"] as number];
+    if (!Number.isInteger(size) || size < 0) fail("resample", "a size of at least 0", `${size}`, "check the size");
     const J = ids.shape[0] as number;
     const wanted = attrs["transposed"] ? J : size;
     if (x.shape[axis] !== wanted)
