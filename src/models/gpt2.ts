@@ -3,7 +3,7 @@
  * `GPT2LMHeadModel` of transformers. Knows nothing of training, adapters, files or devices.
  */
 import { z } from "zod";
-import { add, reshape, split, type Tensor, type Tree } from "../engine/index.ts";
+import { reshape, split, type Tensor } from "../engine/index.ts";
 import {
   commonInertKeys,
   endTokens,
@@ -13,43 +13,27 @@ import {
   parseModelConfig,
   tokenIds,
 } from "./config.ts";
-import {
-  defineModel,
-  type ForwardContext,
-  type ForwardInputs,
-  type ModelConfig,
-  type ModelDials,
-  type ParameterSpec,
-} from "./family.ts";
+import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
 import {
   type ActivationName,
   activationNames,
   activations,
   causalAttention,
-  causalHead,
-  checkInputs,
-  checkpointed,
   conv1d,
-  DropoutStreams,
-  embedding,
-  inModule,
-  kvCacheShape,
-  layerNorm,
+  type GptBlock,
+  type GptDecoderConfig,
+  gptDecoder,
+  gptLayer,
   type Module,
   moduleAt,
   ParameterList,
-  positionsOf,
-  type TrunkOutputs,
 } from "./layers/index.ts";
 
-export interface Gpt2Config extends ModelConfig {
+export interface Gpt2Config extends GptDecoderConfig {
   readonly modelType: "gpt2";
   readonly intermediateSize: number;
   readonly activation: ActivationName;
-  readonly layerNormEps: number;
   readonly initializerRange: number;
-  readonly residDropout: number;
-  readonly embdDropout: number;
   readonly attnDropout: number;
   /** Divide attention scores by sqrt(K). */
   readonly scaleAttnWeights: boolean;
@@ -153,8 +137,6 @@ function createConfig(dials: ModelDials): Gpt2Config {
   });
 }
 
-const layerName = (i: number): string => `transformer.h.${i}`;
-
 function parameters(c: Gpt2Config): Record<string, ParameterSpec> {
   const { hiddenSize: D, intermediateSize: F } = c;
   // Two additions to the residual stream per layer: their variance stays that of one (Radford et al. 2019, 2.3).
@@ -163,7 +145,7 @@ function parameters(c: Gpt2Config): Record<string, ParameterSpec> {
   list.embedding("transformer.wte", c.vocabSize, D);
   list.embedding("transformer.wpe", c.contextLength, D);
   for (let i = 0; i < c.numLayers; i++) {
-    const layer = layerName(i);
+    const layer = gptLayer(i);
     list.layerNorm(`${layer}.ln_1`, D);
     list.conv1d(`${layer}.attn.c_attn`, D, 3 * D);
     list.conv1d(`${layer}.attn.c_proj`, D, D, { init: residual });
@@ -193,54 +175,15 @@ export const gpt2 = defineModel<Gpt2Config>({
     inert: /^(transformer\.)?h\.\d+\.attn\.(masked_)?bias$/,
   },
 
-  cacheShape: (c, batch, length) => kvCacheShape(c, [batch, length], (layer) => `${layerName(layer)}.attn`),
-  ...causalHead({ embeddings: "transformer.wte", trunk }),
+  ...gptDecoder({ limitKey: "n_positions", attentionPath: "attn", attention, mlp }),
 });
 
-/** tokens[B,T] -> x[B,T,D]: all of the model but the head. */
-function trunk(
-  params: Tree<Tensor>,
-  inputs: ForwardInputs,
-  c: Gpt2Config,
-  context: ForwardContext | undefined,
-): TrunkOutputs {
-  checkInputs(inputs, c, "n_positions");
-  const dropout = new DropoutStreams(context);
-  const newCache: Record<string, Tensor> = {};
-
-  const tokenVectors = inModule(params, "transformer.wte", (p) => embedding(inputs.tokens, p));
-  const positionVectors = inModule(params, "transformer.wpe", (p) => embedding(positionsOf(inputs), p));
-  let x = dropout.apply(add(tokenVectors, positionVectors), c.embdDropout);
-  for (let layer = 0; layer < c.numLayers; layer++) {
-    x = inModule(params, layerName(layer), (p) =>
-      checkpointed(context, x, (x) => block(x, p, { c, layer, inputs, dropout, newCache })),
-    );
-  }
-  x = inModule(params, "transformer.ln_f", (p) => layerNorm(x, p, { eps: c.layerNormEps }));
-  return { x, newCache };
-}
-
-interface BlockContext {
-  readonly c: Gpt2Config;
-  readonly layer: number;
-  readonly inputs: ForwardInputs;
-  readonly dropout: DropoutStreams;
-  readonly newCache: Record<string, Tensor>;
-}
-
-/** x[B,T,D] -> x[B,T,D] */
-function block(x: Tensor, p: Module, context: BlockContext): Tensor {
-  const { c, dropout } = context;
-  const normed = inModule(p, "ln_1", (p) => layerNorm(x, p, { eps: c.layerNormEps }));
-  const attended = inModule(p, "attn", (p) => attention(normed, p, context));
-  const h = add(x, dropout.apply(attended, c.residDropout));
-  const normedAgain = inModule(p, "ln_2", (p) => layerNorm(h, p, { eps: c.layerNormEps }));
-  const fed = inModule(p, "mlp", (p) => mlp(normedAgain, p, c));
-  return add(h, dropout.apply(fed, c.residDropout));
-}
-
 /** x[B,T,D] -> [B,T,D] */
-function attention(x: Tensor, p: Module, { c, layer, inputs, dropout, newCache }: BlockContext): Tensor {
+function attention(
+  x: Tensor,
+  p: Module,
+  { c, layer, inputs, dropout, cacheName, newCache }: GptBlock<Gpt2Config>,
+): Tensor {
   const [B, T, D] = x.shape as [number, number, number];
   const qkv = conv1d(x, moduleAt(p, "c_attn"));
   const [q, k, v] = split(qkv, 3, { axis: 2 }).map((y) => reshape(y, [B, T, c.numHeads, c.headDim])) as Heads;
@@ -248,7 +191,7 @@ function attention(x: Tensor, p: Module, { c, layer, inputs, dropout, newCache }
   const y = causalAttention(q, k, v, {
     scale,
     inputs,
-    cacheName: `${layerName(layer)}.attn`,
+    cacheName,
     newCache,
     dropout: dropout.site(c.attnDropout),
   });

@@ -5,45 +5,29 @@
  */
 import { z } from "zod";
 import { PlinthError } from "../base/index.ts";
-import { add, reshape, split, type Tensor, type Tree } from "../engine/index.ts";
+import { reshape, split, type Tensor } from "../engine/index.ts";
 import { commonInertKeys, endTokens, expectMultiple, formatEndTokens, parseModelConfig, tokenIds } from "./config.ts";
-import {
-  defineModel,
-  type ForwardContext,
-  type ForwardInputs,
-  type ModelConfig,
-  type ModelDials,
-  type ParameterSpec,
-} from "./family.ts";
+import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
 import {
   type ActivationName,
   activationNames,
   activations,
   causalAttention,
-  causalHead,
-  checkInputs,
-  checkpointed,
-  DropoutStreams,
-  embedding,
-  inModule,
-  kvCacheShape,
-  layerNorm,
+  type GptBlock,
+  type GptDecoderConfig,
+  gptDecoder,
+  gptLayer,
   linear,
   type Module,
   moduleAt,
   ParameterList,
-  positionsOf,
-  type TrunkOutputs,
 } from "./layers/index.ts";
 
-export interface GptBigCodeConfig extends ModelConfig {
+export interface GptBigCodeConfig extends GptDecoderConfig {
   readonly modelType: "gpt_bigcode";
   readonly intermediateSize: number;
   readonly activation: ActivationName;
-  readonly layerNormEps: number;
   readonly initializerRange: number;
-  readonly residDropout: number;
-  readonly embdDropout: number;
   readonly attnDropout: number;
   /** Divide attention scores by sqrt(K). */
   readonly scaleAttnWeights: boolean;
@@ -163,8 +147,6 @@ function createConfig(dials: ModelDials): GptBigCodeConfig {
   });
 }
 
-const layerName = (i: number): string => `transformer.h.${i}`;
-
 function parameters(c: GptBigCodeConfig): Record<string, ParameterSpec> {
   const { hiddenSize: D, intermediateSize: F, numKvHeads: G, headDim: K } = c;
   // Two additions to the residual stream per layer: their variance stays that of one (Radford et al. 2019, 2.3).
@@ -173,7 +155,7 @@ function parameters(c: GptBigCodeConfig): Record<string, ParameterSpec> {
   list.embedding("transformer.wte", c.vocabSize, D);
   list.embedding("transformer.wpe", c.contextLength, D);
   for (let i = 0; i < c.numLayers; i++) {
-    const layer = layerName(i);
+    const layer = gptLayer(i);
     list.layerNorm(`${layer}.ln_1`, D);
     list.linear(`${layer}.attn.c_attn`, D, D + 2 * G * K, { bias: true });
     list.linear(`${layer}.attn.c_proj`, D, D, { bias: true, init: residual });
@@ -199,60 +181,21 @@ export const gptBigCode = defineModel<GptBigCodeConfig>({
     inert: /^(transformer\.)?(bias|h\.\d+\.attn\.(masked_)?bias)$/,
   },
 
-  cacheShape: (c, batch, length) => kvCacheShape(c, [batch, length], (layer) => `${layerName(layer)}.attn`),
-  ...causalHead({ embeddings: "transformer.wte", trunk }),
+  ...gptDecoder({ limitKey: "n_positions", attentionPath: "attn", attention, mlp }),
 });
 
-/** tokens[B,T] -> x[B,T,D]: all of the model but the head. */
-function trunk(
-  params: Tree<Tensor>,
-  inputs: ForwardInputs,
-  c: GptBigCodeConfig,
-  context: ForwardContext | undefined,
-): TrunkOutputs {
-  checkInputs(inputs, c, "n_positions");
-  const dropout = new DropoutStreams(context);
-  const newCache: Record<string, Tensor> = {};
-
-  const tokenVectors = inModule(params, "transformer.wte", (p) => embedding(inputs.tokens, p));
-  const positionVectors = inModule(params, "transformer.wpe", (p) => embedding(positionsOf(inputs), p));
-  let x = dropout.apply(add(tokenVectors, positionVectors), c.embdDropout);
-  for (let layer = 0; layer < c.numLayers; layer++) {
-    x = inModule(params, layerName(layer), (p) =>
-      checkpointed(context, x, (x) => block(x, p, { c, layer, inputs, dropout, newCache })),
-    );
-  }
-  x = inModule(params, "transformer.ln_f", (p) => layerNorm(x, p, { eps: c.layerNormEps }));
-  return { x, newCache };
-}
-
-interface BlockContext {
-  readonly c: GptBigCodeConfig;
-  readonly layer: number;
-  readonly inputs: ForwardInputs;
-  readonly dropout: DropoutStreams;
-  readonly newCache: Record<string, Tensor>;
-}
-
-/** x[B,T,D] -> x[B,T,D] */
-function block(x: Tensor, p: Module, context: BlockContext): Tensor {
-  const { c, dropout } = context;
-  const normed = inModule(p, "ln_1", (p) => layerNorm(x, p, { eps: c.layerNormEps }));
-  const attended = inModule(p, "attn", (p) => attention(normed, p, context));
-  const h = add(x, dropout.apply(attended, c.residDropout));
-  const normedAgain = inModule(p, "ln_2", (p) => layerNorm(h, p, { eps: c.layerNormEps }));
-  const fed = inModule(p, "mlp", (p) => mlp(normedAgain, p, c));
-  return add(h, dropout.apply(fed, c.residDropout));
-}
-
 /** x[B,T,D] -> [B,T,D] */
-function attention(x: Tensor, p: Module, { c, layer, inputs, dropout, newCache }: BlockContext): Tensor {
+function attention(
+  x: Tensor,
+  p: Module,
+  { c, inputs, dropout, cacheName, newCache }: GptBlock<GptBigCodeConfig>,
+): Tensor {
   const [B, T, D] = x.shape as [number, number, number];
   const [q, k, v] = heads(linear(x, moduleAt(p, "c_attn")), c);
   const y = causalAttention(q, k, v, {
     scale: c.scaleAttnWeights ? c.headDim ** -0.5 : 1,
     inputs,
-    cacheName: `${layerName(layer)}.attn`,
+    cacheName,
     newCache,
     dropout: dropout.site(c.attnDropout),
   });

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { PlinthError } from "../base/index.ts";
-import { add, reshape, type Tensor, type Tree } from "../engine/index.ts";
+import { reshape, type Tensor } from "../engine/index.ts";
 import {
   commonInertKeys,
   endTokens,
@@ -14,43 +14,27 @@ import {
   parseModelConfig,
   tokenIds,
 } from "./config.ts";
-import {
-  defineModel,
-  type ForwardContext,
-  type ForwardInputs,
-  type ModelConfig,
-  type ModelDials,
-  type ParameterSpec,
-} from "./family.ts";
+import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
 import {
   type ActivationName,
   activationNames,
   activations,
   causalAttention,
-  causalHead,
-  checkInputs,
-  checkpointed,
-  DropoutStreams,
-  embedding,
-  inModule,
-  kvCacheShape,
-  layerNorm,
+  type GptBlock,
+  type GptDecoderConfig,
+  gptDecoder,
+  gptLayer,
   linear,
   type Module,
   moduleAt,
   ParameterList,
-  positionsOf,
-  type TrunkOutputs,
 } from "./layers/index.ts";
 
-export interface GptNeoConfig extends ModelConfig {
+export interface GptNeoConfig extends GptDecoderConfig {
   readonly modelType: "gpt_neo";
   readonly intermediateSize: number;
   readonly activation: ActivationName;
-  readonly layerNormEps: number;
   readonly initializerRange: number;
-  readonly residDropout: number;
-  readonly embdDropout: number;
   readonly attnDropout: number;
   /** Kinds of layers, and how often they are repeated. */
   readonly attentionTypes: readonly (readonly [kinds: readonly AttentionKind[], times: number])[];
@@ -177,15 +161,13 @@ function createConfig(dials: ModelDials): GptNeoConfig {
   });
 }
 
-const layerName = (i: number): string => `transformer.h.${i}`;
-
 function parameters(c: GptNeoConfig): Record<string, ParameterSpec> {
   const { hiddenSize: D, intermediateSize: F } = c;
   const list = new ParameterList({ std: c.initializerRange });
   list.embedding("transformer.wte", c.vocabSize, D);
   list.embedding("transformer.wpe", c.contextLength, D);
   for (let i = 0; i < c.numLayers; i++) {
-    const layer = layerName(i);
+    const layer = gptLayer(i);
     list.layerNorm(`${layer}.ln_1`, D);
     for (const name of ["q_proj", "k_proj", "v_proj"]) list.linear(`${layer}.attn.attention.${name}`, D, D);
     list.linear(`${layer}.attn.attention.out_proj`, D, D, { bias: true });
@@ -211,60 +193,21 @@ export const gptNeo = defineModel<GptNeoConfig>({
     inert: /^(transformer\.)?h\.\d+\.attn\.attention\.(masked_)?bias$/,
   },
 
-  cacheShape: (c, batch, length) => kvCacheShape(c, [batch, length], (layer) => `${layerName(layer)}.attn.attention`),
-  ...causalHead({ embeddings: "transformer.wte", trunk }),
+  ...gptDecoder({ limitKey: "max_position_embeddings", attentionPath: "attn.attention", attention, mlp }),
 });
 
-/** tokens[B,T] -> x[B,T,D]: all of the model but the head. */
-function trunk(
-  params: Tree<Tensor>,
-  inputs: ForwardInputs,
-  c: GptNeoConfig,
-  context: ForwardContext | undefined,
-): TrunkOutputs {
-  checkInputs(inputs, c, "max_position_embeddings");
-  const dropout = new DropoutStreams(context);
-  const newCache: Record<string, Tensor> = {};
-
-  const tokenVectors = inModule(params, "transformer.wte", (p) => embedding(inputs.tokens, p));
-  const positionVectors = inModule(params, "transformer.wpe", (p) => embedding(positionsOf(inputs), p));
-  let x = dropout.apply(add(tokenVectors, positionVectors), c.embdDropout);
-  for (let layer = 0; layer < c.numLayers; layer++) {
-    x = inModule(params, layerName(layer), (p) =>
-      checkpointed(context, x, (x) => block(x, p, { c, layer, inputs, dropout, newCache })),
-    );
-  }
-  x = inModule(params, "transformer.ln_f", (p) => layerNorm(x, p, { eps: c.layerNormEps }));
-  return { x, newCache };
-}
-
-interface BlockContext {
-  readonly c: GptNeoConfig;
-  readonly layer: number;
-  readonly inputs: ForwardInputs;
-  readonly dropout: DropoutStreams;
-  readonly newCache: Record<string, Tensor>;
-}
-
-/** x[B,T,D] -> x[B,T,D] */
-function block(x: Tensor, p: Module, context: BlockContext): Tensor {
-  const { c, dropout } = context;
-  const normed = inModule(p, "ln_1", (p) => layerNorm(x, p, { eps: c.layerNormEps }));
-  const attended = inModule(p, "attn.attention", (p) => attention(normed, p, context));
-  const h = add(x, dropout.apply(attended, c.residDropout));
-  const normedAgain = inModule(p, "ln_2", (p) => layerNorm(h, p, { eps: c.layerNormEps }));
-  const fed = inModule(p, "mlp", (p) => mlp(normedAgain, p, c));
-  return add(h, dropout.apply(fed, c.residDropout));
-}
-
 /** x[B,T,D] -> [B,T,D] */
-function attention(x: Tensor, p: Module, { c, layer, inputs, dropout, newCache }: BlockContext): Tensor {
+function attention(
+  x: Tensor,
+  p: Module,
+  { c, layer, inputs, dropout, cacheName, newCache }: GptBlock<GptNeoConfig>,
+): Tensor {
   const [B, T, D] = x.shape as [number, number, number];
   const heads = (name: string): Tensor => reshape(linear(x, moduleAt(p, name)), [B, T, c.numHeads, c.headDim]);
   const y = causalAttention(heads("q_proj"), heads("k_proj"), heads("v_proj"), {
     scale: 1,
     inputs,
-    cacheName: `${layerName(layer)}.attn.attention`,
+    cacheName,
     newCache,
     dropout: dropout.site(c.attnDropout),
     window: c.attentionLayers[layer] === "local" ? c.windowSize : undefined,
