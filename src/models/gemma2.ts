@@ -3,9 +3,9 @@
  * sublayer and add 1 to their weights, embeddings are scaled by sqrt(D). Reference: `Gemma2ForCausalLM` of transformers.
  */
 import { z } from "zod";
-import { add, mul, type Tensor } from "../engine/index.ts";
 import { parseModelConfig } from "./config.ts";
-import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
+import { defineModel, type ModelDials } from "./family.ts";
+import { gemmaBlock, gemmaEmbeddings, gemmaNorm, gemmaParameters } from "./gemma-block.ts";
 import {
   formatGemmaConfig,
   type GemmaConfig,
@@ -14,19 +14,7 @@ import {
   gemmaInertKeys,
   gemmaKeys,
 } from "./gemma-config.ts";
-import { windowOf } from "./layer-types.ts";
-import {
-  gatedMlp,
-  gatedMlpParameters,
-  inModule,
-  type Module,
-  type RotaryBlock,
-  rmsNorm,
-  rotaryAttention,
-  rotaryAttentionParameters,
-  rotaryDecoder,
-  rotaryDecoderParameters,
-} from "./layers/index.ts";
+import { rotaryDecoder } from "./layers/index.ts";
 
 export interface Gemma2Config extends GemmaConfig {
   readonly modelType: "gemma2";
@@ -68,22 +56,6 @@ function createConfig(dials: ModelDials): Gemma2Config {
   return parseConfig({ model_type: "gemma2", ...gemmaDials(dials), sliding_window: window });
 }
 
-function parameters(c: Gemma2Config): Record<string, ParameterSpec> {
-  const start = { start: "zeros" } as const;
-  return rotaryDecoderParameters(
-    c,
-    (list, layer) => {
-      list.rmsNorm(`${layer}.input_layernorm`, c.hiddenSize, start);
-      rotaryAttentionParameters(list, `${layer}.self_attn`, c, { bias: c.attentionBias });
-      list.rmsNorm(`${layer}.post_attention_layernorm`, c.hiddenSize, start);
-      list.rmsNorm(`${layer}.pre_feedforward_layernorm`, c.hiddenSize, start);
-      gatedMlpParameters(list, `${layer}.mlp`, c);
-      list.rmsNorm(`${layer}.post_feedforward_layernorm`, c.hiddenSize, start);
-    },
-    { norms: "zeros" },
-  );
-}
-
 export const gemma2 = defineModel<Gemma2Config>({
   modelType: "gemma2",
   architecture: "Gemma2ForCausalLM",
@@ -91,38 +63,11 @@ export const gemma2 = defineModel<Gemma2Config>({
   formatConfig,
   floatKeys: ["final_logit_softcapping", "attn_logit_softcapping"],
   createConfig,
-  parameters,
+  parameters: (c) => gemmaParameters(c),
   ...rotaryDecoder<Gemma2Config>({
-    block,
-    norm,
-    scaleEmbeddings: (x, c) => mul(x, Math.sqrt(c.hiddenSize)),
+    block: (x, p, block) => gemmaBlock(x, p, block, { softCap: block.c.attnLogitSoftcapping }),
+    norm: gemmaNorm,
+    scaleEmbeddings: gemmaEmbeddings,
     softCap: (c) => c.finalLogitSoftcapping,
   }),
 });
-
-function norm(x: Tensor, p: Module, c: Gemma2Config): Tensor {
-  return rmsNorm(x, p, { eps: c.rmsNormEps, offset: 1 });
-}
-
-/** x[B,T,D] -> x[B,T,D] */
-function block(x: Tensor, p: Module, { c, layer, attention }: RotaryBlock<Gemma2Config>): Tensor {
-  const normed = inModule(p, "input_layernorm", (p) => norm(x, p, c));
-  const attended = inModule(p, "self_attn", (p) =>
-    rotaryAttention(normed, p, {
-      ...attention,
-      scale: c.queryPreAttnScalar ** -0.5,
-      window: windowOf(c, layer),
-      softCap: c.attnLogitSoftcapping,
-    }),
-  );
-  const h = add(
-    x,
-    inModule(p, "post_attention_layernorm", (p) => norm(attended, p, c)),
-  );
-  const normedAgain = inModule(p, "pre_feedforward_layernorm", (p) => norm(h, p, c));
-  const fed = inModule(p, "mlp", (p) => gatedMlp(normedAgain, p, c.activation));
-  return add(
-    h,
-    inModule(p, "post_feedforward_layernorm", (p) => norm(fed, p, c)),
-  );
-}

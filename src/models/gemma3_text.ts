@@ -3,9 +3,9 @@
  * queries and keys are normalised in place of Gemma 2's capped scores. Reference: `Gemma3ForCausalLM` of transformers.
  */
 import { z } from "zod";
-import { add, mul, type Tensor } from "../engine/index.ts";
 import { parseModelConfig } from "./config.ts";
-import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
+import { defineModel, type ModelDials } from "./family.ts";
+import { gemmaBlock, gemmaEmbeddings, gemmaNorm, gemmaParameters } from "./gemma-block.ts";
 import {
   formatGemmaConfig,
   type GemmaConfig,
@@ -15,20 +15,7 @@ import {
   gemmaKeys,
 } from "./gemma-config.ts";
 import { windowOf } from "./layer-types.ts";
-import {
-  gatedMlp,
-  gatedMlpParameters,
-  inModule,
-  type Module,
-  parseRope,
-  type RotaryBlock,
-  type RotaryPositions,
-  rmsNorm,
-  rotaryAttention,
-  rotaryAttentionParameters,
-  rotaryDecoder,
-  rotaryDecoderParameters,
-} from "./layers/index.ts";
+import { parseRope, type RotaryPositions, rotaryDecoder } from "./layers/index.ts";
 
 export interface Gemma3TextConfig extends GemmaConfig {
   readonly modelType: "gemma3_text";
@@ -94,22 +81,6 @@ function createConfig(dials: ModelDials): Gemma3TextConfig {
   return parseConfig({ model_type: "gemma3_text", ...gemmaDials(dials), sliding_window: window });
 }
 
-function parameters(c: Gemma3TextConfig): Record<string, ParameterSpec> {
-  const start = { start: "zeros" } as const;
-  return rotaryDecoderParameters(
-    c,
-    (list, layer) => {
-      list.rmsNorm(`${layer}.input_layernorm`, c.hiddenSize, start);
-      rotaryAttentionParameters(list, `${layer}.self_attn`, c, { bias: c.attentionBias, norms: "zeros" });
-      list.rmsNorm(`${layer}.post_attention_layernorm`, c.hiddenSize, start);
-      list.rmsNorm(`${layer}.pre_feedforward_layernorm`, c.hiddenSize, start);
-      gatedMlpParameters(list, `${layer}.mlp`, c);
-      list.rmsNorm(`${layer}.post_feedforward_layernorm`, c.hiddenSize, start);
-    },
-    { norms: "zeros" },
-  );
-}
-
 export const gemma3Text = defineModel<Gemma3TextConfig>({
   modelType: "gemma3_text",
   architecture: "Gemma3ForCausalLM",
@@ -117,40 +88,13 @@ export const gemma3Text = defineModel<Gemma3TextConfig>({
   formatConfig,
   floatKeys: ["final_logit_softcapping"],
   createConfig,
-  parameters,
+  parameters: (c) => gemmaParameters(c, { attentionNorms: true }),
   ...rotaryDecoder<Gemma3TextConfig>({
-    block,
-    norm,
-    scaleEmbeddings: (x, c) => mul(x, Math.sqrt(c.hiddenSize)),
+    block: (x, p, block) => gemmaBlock(x, p, block, { normalize: (x, p) => gemmaNorm(x, p, block.c) }),
+    norm: gemmaNorm,
+    scaleEmbeddings: gemmaEmbeddings,
     rope: (c, layer) =>
       windowOf(c, layer) === undefined ? { theta: c.ropeTheta, scaling: c.ropeScaling } : c.localRope,
     softCap: (c) => c.finalLogitSoftcapping,
   }),
 });
-
-function norm(x: Tensor, p: Module, c: Gemma3TextConfig): Tensor {
-  return rmsNorm(x, p, { eps: c.rmsNormEps, offset: 1 });
-}
-
-/** x[B,T,D] -> x[B,T,D] */
-function block(x: Tensor, p: Module, { c, layer, attention }: RotaryBlock<Gemma3TextConfig>): Tensor {
-  const normed = inModule(p, "input_layernorm", (p) => norm(x, p, c));
-  const attended = inModule(p, "self_attn", (p) =>
-    rotaryAttention(normed, p, {
-      ...attention,
-      scale: c.queryPreAttnScalar ** -0.5,
-      window: windowOf(c, layer),
-      normalize: (x, p) => norm(x, p, c),
-    }),
-  );
-  const h = add(
-    x,
-    inModule(p, "post_attention_layernorm", (p) => norm(attended, p, c)),
-  );
-  const normedAgain = inModule(p, "pre_feedforward_layernorm", (p) => norm(h, p, c));
-  const fed = inModule(p, "mlp", (p) => gatedMlp(normedAgain, p, c.activation));
-  return add(
-    h,
-    inModule(p, "post_feedforward_layernorm", (p) => norm(fed, p, c)),
-  );
-}
