@@ -1,3 +1,4 @@
+import { lowercase as lowercaseNormalizer } from "tokenizers";
 import { PlinthError } from "../base/index.ts";
 import { countWords, type TrainingControl } from "./count-words.ts";
 import { mergePairs, type WordSymbols } from "./merge-pairs.ts";
@@ -14,6 +15,8 @@ export interface TrainBpeOptions extends TrainingControl {
   readonly eosToken?: string;
   /** Pairs seen less often are not merged. Default 0, as in Hugging Face's trainer. */
   readonly minFrequency?: number;
+  /** Text is read in lower case. Default false. */
+  readonly lowercase?: boolean;
 }
 
 /** End of text, and the two tokens of ChatML. */
@@ -38,19 +41,29 @@ export async function trainBpe(
     );
   }
   const vocab = [...specials, ...byteAlphabet()];
-  const words = await countWords(texts, gpt2Words, options);
+  const lowercase = options.lowercase ?? false;
+  const words = await countWords(lowercase ? lowercased(texts) : texts, gpt2Words, options);
   const merges = await mergePairs(encodeWords(words, specials.length), vocab, { ...options, join: (a, b) => a + b });
   const json = byteLevelBpe(
     Object.fromEntries(vocab.map((token, id) => [token, id])),
     merges.map(([a, b]) => [vocab[a] as string, vocab[b] as string]),
     specials.map((content, id) => ({ content, id })),
   );
+  const normalizer = lowercase ? { type: "Lowercase" } : null;
   const eos = options.eosToken ?? specials[0];
-  return Tokenizer.fromJson(json, {
-    ...(eos === undefined ? {} : { bos_token: eos, eos_token: eos, pad_token: eos }),
-    clean_up_tokenization_spaces: false,
-    model_max_length: 1e30,
-  });
+  return Tokenizer.fromJson(
+    { ...json, normalizer },
+    {
+      ...(eos === undefined ? {} : { bos_token: eos, eos_token: eos, pad_token: eos }),
+      clean_up_tokenization_spaces: false,
+      model_max_length: 1e30,
+    },
+  );
+}
+
+async function* lowercased(texts: Iterable<string> | AsyncIterable<string>): AsyncGenerator<string> {
+  const normalizer = lowercaseNormalizer();
+  for await (const text of texts) yield normalizer.normalizeString(text);
 }
 
 /** GPT-2's printable stand-ins for the 256 bytes; index = byte. */

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 import { packageRoot } from "../../src/base/index.ts";
-import { Tokenizer, trainUnigram, trainWordPiece } from "../../src/data/index.ts";
+import { Tokenizer, trainBpe, trainUnigram, trainWordPiece } from "../../src/data/index.ts";
 import { Lattices, PieceTrie } from "../../src/data/unigram-lattice.ts";
 import { seedPieces } from "../../src/data/unigram-seeds.ts";
 import { asset, skipWithout } from "../assets.ts";
@@ -68,6 +68,16 @@ test("pieces keep letters and other characters apart, unless asked", async () =>
   assert.deepEqual(pieces(await trainers.unigram(200)).filter(mixed), []);
   const free = await trainUnigram(texts, { vocabSize: 200, splitByScript: false, characterCoverage: 1 });
   assert.ok(pieces(free).some(mixed));
+});
+
+test("a lowercased BPE has the merges of the text in lower case, and reads any case alike", async () => {
+  const lowered = texts.map((text) => text.toLowerCase());
+  const made = await trainBpe(texts, { vocabSize: 300, lowercase: true });
+  const same = await trainBpe(lowered, { vocabSize: 300 });
+  assert.deepEqual(made.json.model, same.json.model);
+  const shouted = "THE DOG DIDN'T MIND";
+  assert.deepEqual(await made.encode(shouted), await same.encode(shouted.toLowerCase()));
+  assert.equal(await made.decode(await made.encode(shouted)), shouted.toLowerCase());
 });
 
 test("rare characters are left out where asked, and unknown", async () => {

@@ -45,7 +45,7 @@ export const command: Command = {
       type: "integer",
       summary: "add <extra_id_0>, <extra_id_1>, ...: as many, for span corruption (T5 has 100)",
     },
-    lowercase: { type: "boolean", summary: "wordpiece, unigram: lowercase the text; wordpiece also drops its accents" },
+    lowercase: { type: "boolean", summary: "lowercase the text; wordpiece also drops its accents" },
     "alphabet-size": { type: "integer", summary: "wordpiece: most characters, the rarer ones unknown (default: all)" },
     "character-coverage": {
       type: "number",
@@ -125,7 +125,7 @@ const specialTokensOf: Readonly<Record<TokenizerType, readonly string[]>> = {
 
 /** Flags that belong to some types of tokenizer only. */
 const flagsOf: Readonly<Record<TokenizerType, readonly string[]>> = {
-  bpe: [],
+  bpe: ["lowercase"],
   wordpiece: ["lowercase", "alphabet-size"],
   unigram: ["lowercase", "character-coverage", "keep-whitespace"],
 };
@@ -155,7 +155,7 @@ function trainTokenizer(
   const characterCoverage = args.number("character-coverage");
   switch (type) {
     case "bpe":
-      return trainBpe(documents, common);
+      return trainBpe(documents, { ...common, lowercase });
     case "wordpiece":
       return trainWordPiece(documents, {
         ...common,
