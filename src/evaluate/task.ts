@@ -106,7 +106,10 @@ export type CompletionTask = TaskBase<"completion", CompletionItem> & TaskFormat
 export type ChoiceTask = TaskBase<"choice", ChoiceItem> & TaskFormat;
 export type AnswerTask = TaskBase<"answer", AnswerItem> & TaskFormat & AnswerFormat;
 
-export type InfillTask = TaskBase<"infill", InfillItem>;
+export type InfillTask = TaskBase<"infill", InfillItem> & {
+  /** What of the model's output is its answer: the first match. Default: all of it. */
+  readonly extract?: RegExp | undefined;
+};
 export type CodeTask = TaskBase<"code", CodeItem> & TaskFormat & CodeFormat;
 
 /** Items of one kind, ready to be evaluated. */

@@ -88,6 +88,11 @@ test("exact match counts what the model itself writes into a gap", async () => {
     // an answer cut short by the limit of tokens there may go on here
     if (i === 0 || said.length < 12) assert.equal(amount, said === items[i]?.middle.trim() ? 1 : 0, `${i}: ${said}`);
   }
+  // the answer of a task with `extract` is a part of what is written
+  const start = written[1]?.text.trim()[0] as string;
+  const extract = /\S/;
+  const parts: InfillTask = { ...task, items: [{ id: "1", prefix: "bead ", suffix: ".", middle: start }], extract };
+  assert.equal((await evaluate(model, [parts], { backend }))[0]?.value, 1);
   const letters: InfillTask = { ...task, items: [{ id: "1", prefix: "abc\n", middle: "abba", suffix: "\ndef" }] };
   const plain = await evaluate(await letterModel(), [letters], { backend });
   assert.deepEqual(
@@ -114,6 +119,16 @@ test("gaps from a file of code, and from lines of one's own", async () => {
     "import x from 'y';",
   ]);
   for (const { prefix, middle, suffix } of task.items) assert.equal(prefix + middle + suffix, code);
+  const [words] = await loadTasks(`infill-words=${path}`);
+  assert.ok(words?.kind === "infill");
+  const isWord = /^ ?(import|from|const|value|compute|export|function|return)$/;
+  assert.equal(words.items.length, 9);
+  assert.ok(words.items.some(({ id, middle }) => id === "code.ts:6:9" && middle === " value"));
+  for (const { prefix, middle, suffix } of words.items) {
+    assert.match(middle, isWord);
+    assert.equal(prefix + middle + suffix, code);
+  }
+  assert.equal(words.extract?.exec(" value;\n")?.[0].trim(), "value");
   const own = join(folder, "own.jsonl");
   await writeFile(own, '{"prefix": "a", "middle": "b", "suffix": "c"}\n');
   assert.deepEqual((await loadTasks(own))[0]?.items, [

@@ -19,7 +19,7 @@ const spareTokens = 8;
 
 /**
  * `exact-match`: share of gaps that are filled with exactly what was there, but for white space around it, greedily; an
- * answer of one line ends with the line. `bits-per-byte`: of what was there. Both from both sides, where the tokenizer has
+ * answer of one line ends with the line, and that of a task with `extract` is the first match of it. `bits-per-byte`: of what was there. Both from both sides, where the tokenizer has
  * the tokens for it, and as `...-left` from what is before the gap alone, as any model can.
  */
 export async function measureInfilling(
@@ -91,7 +91,7 @@ function score(prompts: readonly Int32Array[], middles: readonly Int32Array[], c
 }
 
 async function answers(
-  { items }: InfillTask,
+  { items, extract }: InfillTask,
   prompts: readonly Int32Array[],
   maxTokens: number,
   { model, batchSize, backend, precision, signal, onProgress }: MeasureContext,
@@ -106,7 +106,7 @@ async function answers(
     const options = { temperature: 0, repetitionPenalty: 1, maxTokens, backend, precision, signal };
     const results = await generateAll(model, requests, options);
     signal?.throwIfAborted();
-    outputs.push(...results.map(({ text }) => text));
+    outputs.push(...results.map(({ text }) => (extract === undefined ? text : (extract.exec(text)?.[0] ?? ""))));
     onProgress?.(outputs.length, prompts.length);
   }
   return outputs;

@@ -2,6 +2,7 @@
 import "./blimp.ts";
 import "./humaneval.ts";
 import "./infill-lines.ts";
+import "./infill-words.ts";
 import "./mbpp.ts";
 import "./perplexity.ts";
 import "./sst2.ts";
