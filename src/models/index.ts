@@ -53,6 +53,7 @@ export {
 } from "./gguf.ts";
 export { type GptBigCodeConfig, gptBigCode } from "./gpt_bigcode.ts";
 export { type GptNeoConfig, gptNeo } from "./gpt_neo.ts";
+export { type GptNeoXConfig, gptNeoX } from "./gpt_neox.ts";
 export { type Gpt2Config, gpt2 } from "./gpt2.ts";
 export {
   formatHead,

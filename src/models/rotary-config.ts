@@ -42,8 +42,8 @@ export type RotaryKeys = z.output<z.ZodObject<typeof rotaryKeys>>;
 
 /** The part of a config that follows from {@link rotaryKeys}. Throws PlinthError where they do not fit together. */
 export function rotaryConfig(
-  c: RotaryKeys,
-  options: { defaultTheta?: number } = {},
+  c: RotaryKeys & { readonly partial_rotary_factor?: number | undefined },
+  options: { defaultTheta?: number; defaultShare?: number } = {},
 ): Omit<RotaryConfig, "modelType" | "inert"> {
   const numKvHeads = c.num_key_value_heads ?? c.num_attention_heads;
   const headDim = c.head_dim ?? c.hidden_size / c.num_attention_heads;
@@ -54,7 +54,7 @@ export function rotaryConfig(
     );
   }
   expectMultiple({ ...c, num_key_value_heads: numKvHeads }, "num_attention_heads", "num_key_value_heads");
-  const { theta, scaling } = parseRope(c, options);
+  const { theta, scaling, share } = parseRope(c, options);
   return {
     vocabSize: c.vocab_size,
     contextLength: c.max_position_embeddings,
@@ -68,6 +68,7 @@ export function rotaryConfig(
     rmsNormEps: c.rms_norm_eps,
     ropeTheta: theta,
     ropeScaling: scaling,
+    ...(share === undefined ? {} : { rotaryShare: share }),
     attentionDropout: c.attention_dropout,
     initializerRange: c.initializer_range,
     tieWordEmbeddings: c.tie_word_embeddings,

@@ -33,7 +33,7 @@ import transformers
 from safetensors import __version__ as safetensors_version
 from safetensors.torch import save_file
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
-from transformers import GPTNeoConfig, GPTNeoForCausalLM
+from transformers import GPTNeoConfig, GPTNeoForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
 from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM, Starcoder2Config, Starcoder2ForCausalLM
 from transformers import Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 from transformers import MixtralConfig, MixtralForCausalLM
@@ -69,6 +69,8 @@ CASES = {
 }
 
 STARCODER2 = LLAMA | dict(num_key_value_heads=2, num_attention_heads=6, pad_token_id=None, tie_word_embeddings=True)
+NEOX = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=2,
+            max_position_embeddings=40, bos_token_id=0, eos_token_id=1)
 YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=10)
 # Decoders after these two. Every option that a config has is away from its default; windows are shorter than the texts.
 SIBLINGS = {
@@ -102,6 +104,10 @@ SIBLINGS = {
         vocab_size=VOCAB, max_position_embeddings=40, hidden_size=24, num_layers=3, num_heads=3, intermediate_size=40,
         attention_types=[[["local", "global"], 1], [["local"], 1]], window_size=4, activation_function="gelu",
         layer_norm_epsilon=1e-3, tie_word_embeddings=False, bos_token_id=0, eos_token_id=1)),
+    "gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig(**NEOX)),
+    "gpt_neox-variant": (GPTNeoXForCausalLM, GPTNeoXConfig(**NEOX | dict(
+        use_parallel_residual=False, attention_bias=False, hidden_act="gelu_fast", layer_norm_eps=1e-3, tie_word_embeddings=True,
+        rope_parameters=YARN | dict(rope_theta=500.0, partial_rotary_factor=0.5)))),
     "gpt_bigcode": (GPTBigCodeForCausalLM, GPTBigCodeConfig(**GPT2)),
     "gpt_bigcode-variant": (GPTBigCodeForCausalLM, GPTBigCodeConfig(**GPT2 | dict(
         multi_query=False, n_inner=40, activation_function="gelu", layer_norm_epsilon=1e-3, scale_attn_weights=False,
@@ -195,8 +201,10 @@ def mean_loss(model, tokens, targets):
     return torch.nn.functional.cross_entropy(logits.reshape(-1, VOCAB), targets.reshape(-1), ignore_index=-100)
 
 
-def published(name, tensor):
+def published(name, tensor, model_type):
     """A parameter under the names that checkpoints have: a mixture's experts are one array in memory and many in a file."""
+    if name == "lm_head.weight" and model_type == "gpt_neox":
+        return {"embed_out.weight": tensor.clone()}
     moe = name.replace(".mlp.", ".block_sparse_moe.") if ".experts." in name or ".mlp.gate.weight" in name else name
     if moe.endswith(".gate_up_proj"):
         F = tensor.shape[1] // 2
@@ -209,7 +217,7 @@ def published(name, tensor):
 
 def gradients(model, prefix):
     return {f"{prefix}{key}": value for name, p in model.named_parameters()
-            for key, value in published(name, torch.zeros_like(p) if p.grad is None else p.grad).items()}
+            for key, value in published(name, torch.zeros_like(p) if p.grad is None else p.grad, model.config.model_type).items()}
 
 
 def golden(model, is_decoder=True):

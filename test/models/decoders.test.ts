@@ -1,7 +1,7 @@
 /** What the siblings of Llama read of their config.json, and what they refuse. */
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { gemma2, gemma3Text, gptNeo, mistral, palm, qwen2, qwen3 } from "../../src/models/index.ts";
+import { gemma2, gemma3Text, gptNeo, gptNeoX, mistral, palm, qwen2, qwen3 } from "../../src/models/index.ts";
 import { parseRope, ropeFrequencies, ropeScoreFactor } from "../../src/models/layers/index.ts";
 
 function rejects(parse: () => unknown, message: RegExp): void {
@@ -155,6 +155,84 @@ suite("gpt_neo", () => {
     rejects(parse({ ...types, attention_layers: ["global", "local"] }), /attention_layers is not what attention_types/);
     rejects(parse({ ...types, activation_function: "gelu3" }), /activation_function: .*, got "gelu3"/);
     rejects(() => gptNeo.createConfig({ ...dials, numKvHeads: 2 }), /gpt_neo has no grouped-query attention/);
+  });
+});
+
+suite("gpt_neox", () => {
+  const parse = (edit: object) => gptNeoX.parseConfig({ model_type: "gpt_neox", ...edit });
+  const rotation = (edit: object) => {
+    const { ropeTheta, ropeScaling, rotaryShare } = parse(edit);
+    return [ropeTheta, ropeScaling, rotaryShare];
+  };
+  const plain = { rope_type: "default" };
+
+  test("rotary positions under the names of every release", () => {
+    assert.deepEqual(rotation({}), [10000, plain, 0.25]);
+    assert.deepEqual(rotation({ rotary_emb_base: 500, rotary_pct: 0.5 }), [500, plain, 0.5]);
+    assert.deepEqual(rotation({ rope_theta: 500, partial_rotary_factor: 1 }), [500, plain, 1]);
+    const both = { rotary_emb_base: 500, rope_theta: 500, rotary_pct: 0.5, partial_rotary_factor: 0.5 };
+    assert.deepEqual(rotation({ ...both, rope_scaling: { type: "linear", factor: 2 } }), [
+      500,
+      { rope_type: "linear", factor: 2 },
+      0.5,
+    ]);
+    const newest = { rope_type: "default", rope_theta: 500, partial_rotary_factor: 0.5 };
+    assert.deepEqual(rotation({ rope_parameters: newest }), [500, plain, 0.5]);
+  });
+
+  test("the 20B as published", () => {
+    const c = parse({
+      architectures: ["GPTNeoXForCausalLM"],
+      attention_probs_dropout_prob: 0,
+      bos_token_id: 0,
+      eos_token_id: 0,
+      hidden_act: "gelu_fast",
+      hidden_dropout_prob: 0,
+      hidden_size: 6144,
+      initializer_range: 0.02,
+      intermediate_size: 24576,
+      layer_norm_eps: 1e-5,
+      max_position_embeddings: 2048,
+      num_attention_heads: 64,
+      num_hidden_layers: 44,
+      rotary_emb_base: 10000,
+      rotary_pct: 0.25,
+      tie_word_embeddings: false,
+      torch_dtype: "float16",
+      use_cache: true,
+      vocab_size: 50432,
+    });
+    const specs = Object.values(gptNeoX.parameters(c));
+    const size = specs.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    assert.equal(size, 20554567680);
+    assert.deepEqual([c.headDim, c.useParallelResidual, c.attentionBias], [96, true, true]);
+  });
+
+  test("what stands in published files beside the weights", () => {
+    const { inert, tied } = gptNeoX.checkpoint;
+    for (const name of ["bias", "masked_bias", "rotary_emb.inv_freq"]) {
+      assert.match(`gpt_neox.layers.0.attention.${name}`, inert);
+    }
+    assert.doesNotMatch("gpt_neox.layers.0.attention.dense.bias", inert);
+    assert.deepEqual(tied(parse({ tie_word_embeddings: true })), { "embed_out.weight": "gpt_neox.embed_in.weight" });
+  });
+
+  test("what does not fit", () => {
+    const refuses = (edit: object, message: RegExp) => rejects(() => parse(edit), message);
+    refuses({ rotary_emb_base: 500, rope_theta: 10000 }, /rotary_emb_base is 500 and rope_theta is 10000/);
+    refuses({ rotary_pct: 0.25, partial_rotary_factor: 1 }, /rotary_pct is 0\.25 and partial_rotary_factor is 1/);
+    refuses({ rotary_pct: 0.1 }, /rotates 9 of 96 channels of a head, which are no pairs/);
+    refuses({ rotary_pct: 1.5 }, /partial_rotary_factor: expected a share .*, got 1\.5/);
+    refuses({ rope_scaling: { type: "longrope", factor: 2 } }, /rope_type "longrope" is not implemented/);
+    refuses({ hidden_act: "gelu3" }, /hidden_act: .*, got "gelu3"/);
+    refuses({ hidden_size: 6145 }, /hidden_size 6145 is not a multiple of num_attention_heads 64/);
+    rejects(() => gptNeoX.createConfig({ ...dials, numKvHeads: 2 }), /gpt_neox has no grouped-query attention/);
+  });
+
+  test("a new one rotates a quarter of each head, or all where that gives no pairs", () => {
+    assert.equal(gptNeoX.createConfig(dials).rotaryShare, 0.25);
+    assert.equal(gptNeoX.createConfig({ ...dials, hiddenSize: 48 }).rotaryShare, 1);
+    assert.equal(gptNeoX.createConfig(dials).intermediateSize, 128);
   });
 });
 

@@ -11,7 +11,7 @@ import { adamwLosses, backends, decodeGreedily, loadGolden, logitsOf, meanLoss, 
 const encoders = ["bert", "bert-variant", "roberta", "distilbert", "modernbert", "modernbert-variant"];
 const cases = [
   "gpt2", "gpt2-variant", "llama", "llama-gqa", "llama3", ...encoders,
-  "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "mixtral", "palm", "gpt_neo",
+  "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "mixtral", "palm", "gpt_neo", "gpt_neox", "gpt_neox-variant",
   "gpt_bigcode", "gpt_bigcode-variant", "starcoder2", "starcoder2-variant",
 ];
 

@@ -13,6 +13,7 @@ import {
   gpt2,
   gptBigCode,
   gptNeo,
+  gptNeoX,
   type HeadKind,
   headConfig,
   headOf,
@@ -104,6 +105,18 @@ const cases: Record<string, readonly [unknown, ModelConfig, number?]> = {
   qwen3: [qwen3, qwen3.createConfig({ ...dials, numKvHeads: 2, tieWordEmbeddings: true })],
   mixtral: [mixtral, mixtral.createConfig({ ...dials, numKvHeads: 2, intermediateSize: 64 }), 40_000],
   gpt_neo: [gptNeo, gptNeo.createConfig({ ...dials, numLayers: 3, intermediateSize: 80 })],
+  gpt_neox: [gptNeoX, gptNeoX.createConfig(dials)],
+  "gpt_neox-sequential": [
+    gptNeoX,
+    gptNeoX.parseConfig({
+      ...gptNeoX.formatConfig(gptNeoX.createConfig({ ...dials, tieWordEmbeddings: true })),
+      use_parallel_residual: false,
+      attention_bias: false,
+      rotary_pct: 0.5,
+      rotary_emb_base: 500,
+      rope_scaling: scaling,
+    }),
+  ],
   gemma2: [gemma2, gemma2.createConfig({ ...dials, numKvHeads: 2, contextLength: 18 })],
   gemma3: [gemma3Text, gemma3Text.createConfig({ ...dials, numLayers: 7, tieWordEmbeddings: false })],
   "gemma3-scaled": [

@@ -77,11 +77,13 @@ export {
   type Rotation,
   rotaryAttention,
   rotaryAttentionParameters,
+  rotatePart,
 } from "./rotary-attention.ts";
 export {
   type RotaryBlock,
   type RotaryDecoder,
   type RotaryDecoderConfig,
+  type RotaryNames,
   rotaryDecoder,
   rotaryDecoderParameters,
 } from "./rotary-decoder.ts";

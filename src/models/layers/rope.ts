@@ -33,6 +33,7 @@ export interface RopeKeys {
   readonly rope_theta?: number | undefined;
   readonly rope_scaling?: unknown;
   readonly rope_parameters?: unknown;
+  readonly partial_rotary_factor?: number | undefined;
   /** What a scaling that does not say its original context takes for it. */
   readonly max_position_embeddings?: number | undefined;
 }
@@ -41,13 +42,19 @@ export interface RopeKeys {
 export interface RotaryPositions {
   readonly theta: number;
   readonly scaling: RopeScaling;
+  /** Share of a head's channels that are rotated, the first ones; all when absent. */
+  readonly share?: number | undefined;
 }
 
 /**
  * Base and scaling of rotary positions. Older files have `rope_theta` and `rope_scaling` (with `type` for `rope_type`),
- * newer ones `rope_parameters` that holds both. Throws PlinthError naming a kind of scaling that is not implemented.
+ * newer ones `rope_parameters` that holds both. `defaultShare` is of a family that may rotate a part of each head
+ * (`partial_rotary_factor`). Throws PlinthError naming a kind of scaling that is not implemented.
  */
-export function parseRope(keys: RopeKeys, { defaultTheta = 10000 } = {}): RotaryPositions {
+export function parseRope(
+  keys: RopeKeys,
+  { defaultTheta = 10000, defaultShare }: { defaultTheta?: number; defaultShare?: number } = {},
+): RotaryPositions {
   const key = keys.rope_parameters === undefined || keys.rope_parameters === null ? "rope_scaling" : "rope_parameters";
   const source = keys[key] ?? {};
   if (typeof source !== "object" || Array.isArray(source)) {
@@ -56,7 +63,7 @@ export function parseRope(keys: RopeKeys, { defaultTheta = 10000 } = {}): Rotary
       "correct config.json",
     );
   }
-  const { rope_theta: inner, type, partial_rotary_factor: share = 1, ...rest } = source as Record<string, unknown>;
+  const { rope_theta: inner, type, partial_rotary_factor: innerShare, ...rest } = source as Record<string, unknown>;
   const theta = inner ?? keys.rope_theta ?? defaultTheta;
   if (typeof theta !== "number" || !(theta > 0)) {
     throw new PlinthError(
@@ -71,8 +78,15 @@ export function parseRope(keys: RopeKeys, { defaultTheta = 10000 } = {}): Rotary
       `use a model whose rotary scaling is one of ${ropeTypes.join(", ")}`,
     );
   }
-  if (share !== 1) {
+  const share = innerShare ?? keys.partial_rotary_factor ?? defaultShare ?? 1;
+  if (defaultShare === undefined && share !== 1) {
     throw new PlinthError(`config.json: ${key}: partial_rotary_factor ${String(share)} is not implemented`, "use 1");
+  }
+  if (typeof share !== "number" || !(share > 0 && share <= 1)) {
+    throw new PlinthError(
+      `config.json: partial_rotary_factor: expected a share of a head's channels, got ${JSON.stringify(share)}`,
+      "use a number above 0 and at most 1",
+    );
   }
   const context = kind === "yarn" || kind === "llama3" ? keys.max_position_embeddings : undefined;
   const original = context === undefined ? {} : { original_max_position_embeddings: context };
@@ -81,24 +95,25 @@ export function parseRope(keys: RopeKeys, { defaultTheta = 10000 } = {}): Rotary
     const problems = scaling.error.issues.map((issue) => `${[key, ...issue.path].join(".")}: ${issue.message}`);
     throw new PlinthError(`config.json: ${problems.join("; ")}`, "correct config.json");
   }
-  return { theta, scaling: scaling.data };
+  return { theta, scaling: scaling.data, ...(defaultShare === undefined ? {} : { share }) };
 }
 
 /** The keys of config.json that {@link parseRope} reads. */
-export function formatRope({ theta, scaling }: RotaryPositions): Record<string, unknown> {
+export function formatRope({ theta, scaling }: RotaryPositions) {
   return { rope_theta: theta, rope_scaling: scaling.rope_type === "default" ? null : scaling };
 }
 
 const f = Math.fround;
 
 /**
- * Angle per position of each rotated pair, [K/2] (Su et al. 2021): theta^(-2i/K), scaled for longer contexts: `linear`
+ * Angle per position of each rotated pair, [width/2] (Su et al. 2021): theta^(-2i/K), scaled for longer contexts: `linear`
  * divides all (Chen et al. 2023); `llama3` divides the long wavelengths, keeps the short ones and blends between them
  * (Llama 3.1); `yarn` likewise, by rotations in the original context (Peng et al. 2023, 3.2); `dynamic` changes nothing
  * up to `max_position_embeddings`, which is as far as a model reads here. Computed in float32 steps, as the reference does.
+ * `width`: how many channels of a head are rotated.
  */
-export function ropeFrequencies(scaling: RopeScaling, theta: number, headDim: number): Float32Array {
-  const wavelengths = Float32Array.from({ length: headDim / 2 }, (_, i) => theta ** f((2 * i) / headDim));
+export function ropeFrequencies(scaling: RopeScaling, theta: number, width: number): Float32Array {
+  const wavelengths = Float32Array.from({ length: width / 2 }, (_, i) => theta ** f((2 * i) / width));
   const frequencies = wavelengths.map((wavelength) => 1 / wavelength);
   switch (scaling.rope_type) {
     case "default":
@@ -120,7 +135,7 @@ export function ropeFrequencies(scaling: RopeScaling, theta: number, headDim: nu
       });
     }
     case "yarn": {
-      const [low, high] = yarnRange(scaling, theta, headDim);
+      const [low, high] = yarnRange(scaling, theta, width);
       return frequencies.map((frequency, i) => {
         const ramp = Math.min(Math.max(f(f(i - low) / f(high - low)), 0), 1);
         const kept = f(1 - ramp);
@@ -141,12 +156,12 @@ export function ropeScoreFactor(scaling: RopeScaling): number {
 }
 
 /** Pairs between which YaRN goes from the frequency itself to the divided one. */
-function yarnRange(scaling: RopeScaling & { rope_type: "yarn" }, theta: number, headDim: number): [number, number] {
+function yarnRange(scaling: RopeScaling & { rope_type: "yarn" }, theta: number, width: number): [number, number] {
   const context = scaling.original_max_position_embeddings;
   const pairOf = (rotations: number): number =>
-    (headDim * Math.log(context / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
+    (width * Math.log(context / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
   const [first, last] = [pairOf(scaling.beta_fast || 32), pairOf(scaling.beta_slow || 1)];
   const [low, high] = scaling.truncate === false ? [first, last] : [Math.floor(first), Math.ceil(last)];
-  const range: [number, number] = [Math.max(low, 0), Math.min(high, headDim - 1)];
+  const range: [number, number] = [Math.max(low, 0), Math.min(high, width - 1)];
   return range[0] === range[1] ? [range[0], range[1] + 0.001] : range;
 }

@@ -1,4 +1,4 @@
-import { reshape, rope, type Tensor } from "../../engine/index.ts";
+import { concat, mul, reshape, rope, split, type Tensor } from "../../engine/index.ts";
 import type { ModelConfig } from "../family.ts";
 import { type CausalAttentionOptions, causalAttention } from "./attention.ts";
 import { linear } from "./linear.ts";
@@ -9,7 +9,7 @@ import type { ParameterList } from "./parameter-list.ts";
 export interface Rotation {
   /** int32[B,T] */
   readonly positions: Tensor;
-  /** [K/2]: angle per position of each rotated pair. */
+  /** [K/2], or fewer where a part of each head is rotated: angle per position of each rotated pair. */
   readonly invFreq: Tensor;
   /** On the products of queries and keys; 1 but for YaRN. */
   readonly scoreFactor: number;
@@ -44,6 +44,21 @@ export function rotaryAttention(x: Tensor, p: Module, options: RotaryAttentionOp
     scale: scale * rotation.scoreFactor,
   });
   return linear(reshape(y, [B, T, numHeads * headDim]), moduleAt(p, "o_proj"));
+}
+
+/**
+ * x[B,T,H,K], of which the first channels are rotated, as many as `invFreq` has angles for, and the rest stay as they are.
+ * YaRN's factor is on the rotated ones alone: its root with queries, its root with keys.
+ */
+export function rotatePart(x: Tensor, { positions, invFreq, scoreFactor }: Rotation): Tensor {
+  const [width, K] = [2 * (invFreq.shape[0] as number), x.shape[3] as number];
+  const turn = (x: Tensor): Tensor => {
+    const y = rope(x, positions, invFreq);
+    return scoreFactor === 1 ? y : mul(y, Math.sqrt(scoreFactor));
+  };
+  if (width === K) return turn(x);
+  const [turning, still] = split(x, [width, K - width], { axis: 3 }) as [Tensor, Tensor];
+  return concat([turn(turning), still], { axis: 3 });
 }
 
 /** Which of the parameters of {@link rotaryAttention} there are besides the four weights. */

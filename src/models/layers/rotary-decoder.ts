@@ -12,9 +12,31 @@ import type { RotaryAttentionOptions, Rotation } from "./rotary-attention.ts";
 export interface RotaryDecoderConfig extends ModelConfig {
   readonly ropeTheta: number;
   readonly ropeScaling: RotaryPositions["scaling"];
+  /** Share of a head's channels that are rotated, the first ones; all when absent. */
+  readonly rotaryShare?: number;
   readonly attentionDropout: number;
   readonly initializerRange: number;
 }
+
+/** What the parts of a decoder are called, if not as Llama's; its layers are `<root>.layers.<i>`. */
+export interface RotaryNames {
+  readonly root: string;
+  /** Within the root: the tokens' vectors, and the last norm. */
+  readonly embeddings: string;
+  readonly norm: string;
+  /** Within a layer. */
+  readonly attention: string;
+  /** The head that is not tied. */
+  readonly head: string;
+}
+
+const llamaNames: RotaryNames = {
+  root: "model",
+  embeddings: "embed_tokens",
+  norm: "norm",
+  attention: "self_attn",
+  head: "lm_head",
+};
 
 /** What a block of a rotary decoder is told. */
 export interface RotaryBlock<C> {
@@ -28,9 +50,11 @@ export interface RotaryBlock<C> {
 }
 
 export interface RotaryDecoder<C extends RotaryDecoderConfig> extends Pick<CausalHead<C>, "softCap"> {
-  /** One layer, x[B,T,D] -> x[B,T,D], and for `auxiliaryLoss` what else it gives; `p` is the subtree `model.layers.<layer>`. */
+  /** Default Llama's. */
+  readonly names?: RotaryNames;
+  /** One layer, x[B,T,D] -> x[B,T,D], and for `auxiliaryLoss` what else it gives; `p` is the layer's subtree. */
   block(x: Tensor, p: Module, context: RotaryBlock<C>): Tensor | readonly Tensor[];
-  /** What stands between the last block and the head: the subtree `model.norm`. */
+  /** What stands between the last block and the head. */
   norm(x: Tensor, p: Module, c: C): Tensor;
   /** What becomes of the tokens' vectors before the first block. */
   scaleEmbeddings?(x: Tensor, c: C, dropout: DropoutStreams): Tensor;
@@ -40,16 +64,19 @@ export interface RotaryDecoder<C extends RotaryDecoderConfig> extends Pick<Causa
   auxiliaryLoss?(notes: readonly (readonly Tensor[])[], tokens: number, c: C): Tensor | undefined;
 }
 
-const layerName = (layer: number): string => `model.layers.${layer}`;
-
 /**
- * The frame of a decoder with rotary positions whose parameters are called as Llama's: `model.embed_tokens`,
- * `model.layers.<i>`, `model.norm`, `lm_head`. Everything that follows from these names and from the block.
+ * The frame of a decoder with rotary positions: everything that follows from the names of its parameters and from the
+ * block. They are called as Llama's unless `names` says otherwise: `model.embed_tokens`, `model.layers.<i>`, `model.norm`,
+ * `lm_head`.
  */
 export function rotaryDecoder<C extends RotaryDecoderConfig>(
   parts: RotaryDecoder<C>,
 ): Pick<ModelFamily<C>, "checkpoint" | "cacheShape" | "forward" | "hidden"> {
   const { block, norm, scaleEmbeddings = (x) => x, rope = configuredRope, auxiliaryLoss, softCap } = parts;
+  const { root, head, ...names } = parts.names ?? llamaNames;
+  const embeddings = `${root}.${names.embeddings}`;
+  const layerName = (layer: number): string => `${root}.layers.${layer}`;
+  const cacheName = (layer: number): string => `${layerName(layer)}.${names.attention}`;
   const trunk: CausalHead<C>["trunk"] = (params, inputs, c, context): TrunkOutputs => {
     checkInputs(inputs, c, "max_position_embeddings");
     const positions = positionsOf(inputs);
@@ -57,25 +84,26 @@ export function rotaryDecoder<C extends RotaryDecoderConfig>(
     const newCache: Record<string, Tensor> = {};
     const rotations = new Map<string, Rotation>();
     const rotationOf = (layer: number): Rotation => {
-      const { theta, scaling } = rope(c, layer);
-      const key = JSON.stringify([theta, scaling]);
+      const { theta, scaling, share = 1 } = rope(c, layer);
+      const key = JSON.stringify([theta, scaling, share]);
       const known = rotations.get(key);
       if (known !== undefined) return known;
-      const invFreq = constant(ropeFrequencies(scaling, theta, c.headDim), { shape: [c.headDim / 2] });
+      const width = Math.floor(c.headDim * share);
+      const invFreq = constant(ropeFrequencies(scaling, theta, width), { shape: [width / 2] });
       const rotation = { positions, invFreq, scoreFactor: ropeScoreFactor(scaling) };
       rotations.set(key, rotation);
       return rotation;
     };
 
     const notes: (readonly Tensor[])[] = [];
-    let x = inModule(params, "model.embed_tokens", (p) => scaleEmbeddings(embedding(inputs.tokens, p), c, dropout));
+    let x = inModule(params, embeddings, (p) => scaleEmbeddings(embedding(inputs.tokens, p), c, dropout));
     for (let layer = 0; layer < c.numLayers; layer++) {
       const attention: RotaryAttentionOptions = {
         heads: c,
         rotation: rotationOf(layer),
         scale: c.headDim ** -0.5,
         inputs,
-        cacheName: `${layerName(layer)}.self_attn`,
+        cacheName: cacheName(layer),
         newCache,
         dropout: dropout.site(c.attentionDropout),
       };
@@ -87,24 +115,24 @@ export function rotaryDecoder<C extends RotaryDecoderConfig>(
       notes.push(more);
     }
     return {
-      x: inModule(params, "model.norm", (p) => norm(x, p, c)),
+      x: inModule(params, `${root}.${names.norm}`, (p) => norm(x, p, c)),
       newCache,
       auxiliaryLoss: auxiliaryLoss?.(notes, sizeOf(inputs.tokens.shape), c),
     };
   };
   return {
     checkpoint: {
-      optionalPrefix: "model.",
-      tied: (c) => (c.tieWordEmbeddings ? { "lm_head.weight": "model.embed_tokens.weight" } : {}),
-      inert: /^(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq$/,
+      optionalPrefix: `${root}.`,
+      tied: (c) => (c.tieWordEmbeddings ? { [`${head}.weight`]: `${embeddings}.weight` } : {}),
+      inert: new RegExp(`^(${root}\\.)?(layers\\.\\d+\\.${names.attention}\\.)?rotary_emb\\.inv_freq$`),
     },
-    cacheShape: (c, batch, length) => kvCacheShape(c, [batch, length], (layer) => `${layerName(layer)}.self_attn`),
-    ...causalHead({ embeddings: "model.embed_tokens", trunk, ...(softCap === undefined ? {} : { softCap }) }),
+    cacheShape: (c, batch, length) => kvCacheShape(c, [batch, length], cacheName),
+    ...causalHead({ embeddings, head, trunk, ...(softCap === undefined ? {} : { softCap }) }),
   };
 }
 
-function configuredRope({ ropeTheta, ropeScaling }: RotaryDecoderConfig): RotaryPositions {
-  return { theta: ropeTheta, scaling: ropeScaling };
+function configuredRope({ ropeTheta, ropeScaling, rotaryShare }: RotaryDecoderConfig): RotaryPositions {
+  return { theta: ropeTheta, scaling: ropeScaling, share: rotaryShare };
 }
 
 /**
@@ -114,13 +142,14 @@ function configuredRope({ ropeTheta, ropeScaling }: RotaryDecoderConfig): Rotary
 export function rotaryDecoderParameters(
   c: RotaryDecoderConfig,
   layer: (list: ParameterList, name: string) => void,
-  { norms = "ones" }: { norms?: "ones" | "zeros" | "layer" } = {},
+  { norms = "ones", names = llamaNames }: { norms?: "ones" | "zeros" | "layer"; names?: RotaryNames } = {},
 ): Record<string, ParameterSpec> {
   const list = new ParameterList({ std: c.initializerRange });
-  list.embedding("model.embed_tokens", c.vocabSize, c.hiddenSize);
-  for (let i = 0; i < c.numLayers; i++) layer(list, layerName(i));
-  if (norms === "layer") list.layerNorm("model.norm", c.hiddenSize);
-  else list.rmsNorm("model.norm", c.hiddenSize, { start: norms });
-  if (!c.tieWordEmbeddings) list.linear("lm_head", c.hiddenSize, c.vocabSize);
+  const { root, embeddings, norm, head } = names;
+  list.embedding(`${root}.${embeddings}`, c.vocabSize, c.hiddenSize);
+  for (let i = 0; i < c.numLayers; i++) layer(list, `${root}.layers.${i}`);
+  if (norms === "layer") list.layerNorm(`${root}.${norm}`, c.hiddenSize);
+  else list.rmsNorm(`${root}.${norm}`, c.hiddenSize, { start: norms });
+  if (!c.tieWordEmbeddings) list.linear(head, c.hiddenSize, c.vocabSize);
   return list.specs;
 }
