@@ -276,6 +276,10 @@ test("gather, cacheUpdate and crossEntropy refuse what lies outside", () => {
         "cacheUpdate: rows 4..5 lie outside the cache of 4. Fix: allocate a longer cache, or stop generating earlier.",
     },
   );
+  assert.throws(
+    () => ops.cacheUpdate(ops.zeros([1, 4]), ops.zeros([1]), x),
+    /^.*cacheUpdate: expected an update \[B,T/,
+  );
 });
 
 test("the reference backend consumes donated inputs, checks its inputs and yields to timers", async () => {

@@ -27,8 +27,9 @@ export const cacheUpdateOp = defineOp({
     ];
     const fits =
       x.shape.length >= 2 &&
+      update.shape.length === x.shape.length &&
       update.shape[0] === x.shape[0] &&
-      (update.shape[1] ?? 0) <= (x.shape[1] as number) &&
+      (update.shape[1] as number) <= (x.shape[1] as number) &&
       sameShape(update.shape.slice(2), x.shape.slice(2));
     if (!fits || update.dtype !== x.dtype) {
       fail(
