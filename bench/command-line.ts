@@ -9,6 +9,7 @@ const mainFile = join(import.meta.dirname, "..", "src", "cli", `main.${extension
 export function run(program: string, args: readonly string[]): string {
   const { status, stdout, error } = spawnSync(program, args, {
     encoding: "utf8",
+    maxBuffer: Number.POSITIVE_INFINITY,
     stdio: ["ignore", "pipe", "inherit"],
   });
   if (status !== 0) throw new Error(`${program} ${args.join(" ")} failed: ${error?.message ?? `exit code ${status}`}`);
