@@ -1,21 +1,15 @@
 import { PlinthError, sha256 } from "../base/index.ts";
 import { type Batch, contiguousBatch, type PackedRow, packedBatch } from "./batch.ts";
+import {
+  type BatchSource,
+  checkFingerprint,
+  countedBatches,
+  type Fingerprint,
+  type JsonValue,
+} from "./batch-source.ts";
 import { chunksOf, type PackingReport, packingReport } from "./packing.ts";
 import { type RowPosition, RowStream, randomFor } from "./row-stream.ts";
 import type { TokenDocuments } from "./token-documents.ts";
-
-export type JsonValue = null | boolean | number | string | readonly JsonValue[] | { readonly [key: string]: JsonValue };
-
-/** An endless stream of batches that can be continued exactly from a saved state. */
-export interface BatchSource {
-  next(): Promise<Batch>;
-  /** Small JSON: where the stream stands. */
-  state(): JsonValue;
-  /** Continues as if the stream had just reached that state. Throws PlinthError when the state is of other data. */
-  restore(state: JsonValue): void;
-  /** What packing does to the documents; one entry per component of the mixture. Empty in contiguous mode. */
-  readonly reports: readonly PackingReport[];
-}
 
 export interface MixtureComponent {
   readonly documents: TokenDocuments;
@@ -45,7 +39,7 @@ export interface BatchOptions {
 export function packedBatches(mixture: Mixture, options: BatchOptions): BatchSource {
   const components = checkMixture(mixture, options);
   return options.mode === "contiguous"
-    ? new ContiguousBatches(components, options)
+    ? contiguousBatches(components, options)
     : new PackedBatches(components, options);
 }
 
@@ -79,11 +73,10 @@ function hasChunks(documents: TokenDocuments, context: number): boolean {
   return false;
 }
 
-/** Identity of a stream: a state fits only the same data cut the same way. */
 function fingerprint(
   components: readonly MixtureComponent[],
   { batchSize, context, seed = 0, mode = "packed" }: BatchOptions,
-) {
+): Fingerprint {
   const data = components.map(({ documents, weight }) => ({
     hash: documents.hash,
     weight,
@@ -92,53 +85,21 @@ function fingerprint(
   return { data: sha256(JSON.stringify(data)).slice(0, 16), batchSize, context, seed, mode };
 }
 
-type Fingerprint = ReturnType<typeof fingerprint>;
+const names = { data: "the data, its weights or the tokenizer" };
 
-function checkFingerprint(saved: unknown, expected: Fingerprint): void {
-  const state = (typeof saved === "object" && saved !== null ? saved : {}) as Partial<Fingerprint>;
-  for (const [key, value] of Object.entries(expected)) {
-    const found = state[key as keyof Fingerprint];
-    if (found === value) continue;
-    const what = key === "data" ? "the data, its weights or the tokenizer" : key;
-    throw new PlinthError(
-      `cannot continue the data where the checkpoint left off: ${what} changed (saved ${found}, now ${value})`,
-      "resume with the same data and settings, or start a new run",
-    );
+function contiguousBatches(components: readonly MixtureComponent[], options: BatchOptions): BatchSource {
+  const { batchSize, context, seed = 0 } = options;
+  const [component, ...more] = components as [MixtureComponent, ...MixtureComponent[]];
+  if (more.length > 0) {
+    throw new PlinthError("contiguous batches are drawn from one dataset", "use packed batches for a mixture");
   }
-}
-
-class ContiguousBatches implements BatchSource {
-  readonly reports = [];
-  readonly #components: readonly MixtureComponent[];
-  readonly #options: BatchOptions;
-  readonly #fingerprint: Fingerprint;
-  #step = 0;
-
-  constructor(components: readonly MixtureComponent[], options: BatchOptions) {
-    if (components.length > 1) {
-      throw new PlinthError("contiguous batches are drawn from one dataset", "use packed batches for a mixture");
-    }
-    this.#components = components;
-    this.#options = options;
-    this.#fingerprint = fingerprint(components, options);
-  }
-
-  async next(): Promise<Batch> {
-    const { batchSize, context, seed = 0 } = this.#options;
-    const { documents } = this.#components[0] as MixtureComponent;
-    const random = randomFor(seed, this.#step++);
+  const { documents } = component;
+  const next = (step: number): Promise<Batch> => {
+    const random = randomFor(seed, step);
     const starts = Array.from({ length: batchSize }, () => random.int(documents.tokenCount - context));
     return contiguousBatch(documents, starts, context);
-  }
-
-  state(): JsonValue {
-    return { ...this.#fingerprint, step: this.#step };
-  }
-
-  restore(state: JsonValue): void {
-    checkFingerprint(state, this.#fingerprint);
-    this.#step = (state as { step: number }).step;
-  }
+  };
+  return countedBatches(fingerprint(components, options), next, names);
 }
 
 class PackedBatches implements BatchSource {
@@ -186,7 +147,7 @@ class PackedBatches implements BatchSource {
   }
 
   restore(state: JsonValue): void {
-    checkFingerprint(state, this.#fingerprint);
+    checkFingerprint(state, this.#fingerprint, names);
     const saved = state as unknown as { taken: number[]; streams: RowPosition[] };
     this.#taken = [...saved.taken];
     for (const [i, stream] of this.#streams.entries()) stream.restore(saved.streams[i] as RowPosition);

@@ -1,8 +1,7 @@
 export { type Batch, ignoreIndex } from "./batch.ts";
+export type { BatchSource, JsonValue } from "./batch-source.ts";
 export {
   type BatchOptions,
-  type BatchSource,
-  type JsonValue,
   type Mixture,
   type MixtureComponent,
   packedBatches,

@@ -1,7 +1,8 @@
 import { PlinthError, sha256 } from "../base/index.ts";
 import { NdArray } from "../engine/index.ts";
 import { type Batch, ignoreIndex } from "./batch.ts";
-import type { BatchSource, JsonValue } from "./batches.ts";
+import { type BatchSource, countedBatches } from "./batch-source.ts";
+import { PaddedRows } from "./padded-rows.ts";
 import { randomFor } from "./row-stream.ts";
 
 /** A text as ids and what is to be learned of it. */
@@ -34,35 +35,16 @@ export function labelledBatches(texts: readonly LabelledText[], options: Labelle
   if (texts.length === 0) throw new PlinthError("there are no labelled texts to learn from", "check the data");
   const hash = labelledHash(texts);
   const fingerprint = { data: hash.slice(0, 16), batchSize, context, seed };
-  let step = 0;
   let order: { readonly epoch: number; readonly texts: readonly number[] } | undefined;
   const at = (row: number): LabelledText => {
     const epoch = Math.floor(row / texts.length);
     if (order?.epoch !== epoch) order = { epoch, texts: randomFor(seed, epoch).shuffle([...texts.keys()]) };
     return texts[order.texts[row % texts.length] as number] as LabelledText;
   };
-  return {
-    reports: [],
-    async next() {
-      const first = step++ * batchSize;
-      return labelledBatch(
-        Array.from({ length: batchSize }, (_, i) => at(first + i)),
-        options,
-      );
-    },
-    state: () => ({ ...fingerprint, step }),
-    restore(state: JsonValue) {
-      const saved = (state ?? {}) as Record<string, JsonValue>;
-      for (const [key, value] of Object.entries(fingerprint)) {
-        if (saved[key] === value) continue;
-        throw new PlinthError(
-          `cannot continue the data where the checkpoint left off: ${key} changed (saved ${saved[key]}, now ${value})`,
-          "resume with the same data and settings, or start a new run",
-        );
-      }
-      step = saved["step"] as number;
-    },
-  };
+  return countedBatches(fingerprint, async (step) => {
+    const rows = Array.from({ length: batchSize }, (_, i) => at(step * batchSize + i));
+    return labelledBatch(rows, options);
+  });
 }
 
 /** One pass over labelled texts in their order; rows of the last batch that are left are padding without targets. */
@@ -83,25 +65,18 @@ export function labelledHash(texts: readonly LabelledText[]): string {
 
 function labelledBatch(texts: readonly LabelledText[], options: LabelledOptions): Batch {
   const { batchSize: B, context: T, layout, pad } = options;
-  const tokens = new Int32Array(B * T).fill(pad);
-  const segments = new Int32Array(B * T);
-  const tokenTypes = new Int32Array(B * T);
+  const rows = new PaddedRows(B, { context: T, pad });
   const width = { class: 1, token: T, span: 2, values: layout.kind === "values" ? layout.count : 0 }[layout.kind];
   const targets = layout.kind === "values" ? new Float32Array(B * width) : new Int32Array(B * width).fill(ignoreIndex);
   for (const [row, { ids, types, target }] of texts.entries()) {
-    if (ids.length > T) throw new Error(`labelledBatch: a text of ${ids.length} tokens in a row of ${T}. Fix: cut it.`);
-    tokens.set(ids, row * T);
-    segments.fill(1, row * T, row * T + ids.length);
-    if (types !== undefined) tokenTypes.set(types, row * T);
+    rows.set(row, ids, types);
     targets.set(target, row * width);
   }
   const shape = layout.kind === "class" ? [B] : [B, width];
   const count =
     layout.kind === "token" ? (targets as Int32Array).filter((t) => t !== ignoreIndex).length : texts.length;
   return {
-    tokens: NdArray.int32([B, T], tokens),
-    segments: NdArray.int32([B, T], segments),
-    tokenTypes: NdArray.int32([B, T], tokenTypes),
+    ...rows.arrays(),
     targets: targets instanceof Float32Array ? NdArray.float32(shape, targets) : NdArray.int32(shape, targets),
     tokenCount: count,
     byteCount: count,

@@ -1,7 +1,8 @@
 import { PlinthError } from "../base/index.ts";
 import { type HostRandom, NdArray } from "../engine/index.ts";
 import { type Batch, ignoreIndex } from "./batch.ts";
-import type { BatchSource, JsonValue } from "./batches.ts";
+import { type BatchSource, countedBatches } from "./batch-source.ts";
+import { PaddedRows } from "./padded-rows.ts";
 import { randomFor } from "./row-stream.ts";
 import { joinPair, type PairTokens, pairTokens } from "./text-pairs.ts";
 import type { TokenDocuments } from "./token-documents.ts";
@@ -35,23 +36,7 @@ export function sentencePairBatches(
   const { batchSize, context, seed = 0 } = options;
   const pairs = new SentencePairs(documents, tokenizer, context);
   const fingerprint = { data: documents.hash.slice(0, 16), batchSize, context, seed };
-  let step = 0;
-  return {
-    reports: [],
-    next: () => pairs.batch(batchSize, step++ * batchSize, seed),
-    state: () => ({ ...fingerprint, step }),
-    restore(state: JsonValue) {
-      const saved = (state ?? {}) as Record<string, JsonValue>;
-      for (const [key, value] of Object.entries(fingerprint)) {
-        if (saved[key] === value) continue;
-        throw new PlinthError(
-          `cannot continue the data where the checkpoint left off: ${key} changed (saved ${saved[key]}, now ${value})`,
-          "resume with the same data and settings, or start a new run",
-        );
-      }
-      step = saved["step"] as number;
-    },
-  };
+  return countedBatches(fingerprint, (step) => pairs.batch(batchSize, step * batchSize, seed));
 }
 
 /** At most `maxBatches` batches of the pieces of documents, the same each time. */
@@ -105,29 +90,23 @@ class SentencePairs {
   /** Rows `first` to `first + rows` of the endless sequence of epochs. */
   async batch(rows: number, first: number, seed: number): Promise<Batch> {
     const T = this.#context;
-    const tokens = new Int32Array(rows * T).fill(this.#tokens.pad);
+    const padded = new PaddedRows(rows, { context: T, pad: this.#tokens.pad });
     const targets = new Int32Array(rows * T).fill(ignoreIndex);
-    const [segments, tokenTypes] = [new Int32Array(rows * T), new Int32Array(rows * T)];
     const nextSentence = new Int32Array(rows);
     let tokenCount = 0;
     let byteCount = 0;
     for (let row = 0; row < rows; row++) {
       const pair = await this.#pair(first + row, seed);
       const { ids, types } = joinPair(pair.a, pair.b, this.#tokens, T);
-      tokens.set(ids, row * T);
+      padded.set(row, ids, types);
       targets.set(ids, row * T);
-      segments.fill(1, row * T, row * T + ids.length);
-      tokenTypes.set(types, row * T);
       nextSentence[row] = pair.isNext ? 0 : 1;
       tokenCount += pair.a.length + pair.b.length;
       byteCount += countBytes(ids, this.#documents.source.tokenBytes);
     }
-    const array = (data: Int32Array): NdArray => NdArray.int32([rows, T], data);
     return {
-      tokens: array(tokens),
-      targets: array(targets),
-      segments: array(segments),
-      tokenTypes: array(tokenTypes),
+      ...padded.arrays(),
+      targets: NdArray.int32([rows, T], targets),
       nextSentence: NdArray.int32([rows], nextSentence),
       tokenCount,
       byteCount,

@@ -23,18 +23,16 @@ import {
   type GptBlock,
   type GptDecoderConfig,
   gptDecoder,
-  gptLayer,
+  gptDecoderParameters,
   linear,
   type Module,
   moduleAt,
-  ParameterList,
 } from "./layers/index.ts";
 
 export interface GptNeoConfig extends GptDecoderConfig {
   readonly modelType: "gpt_neo";
   readonly intermediateSize: number;
   readonly activation: ActivationName;
-  readonly initializerRange: number;
   readonly attnDropout: number;
   /** Kinds of layers, and how often they are repeated. */
   readonly attentionTypes: readonly (readonly [kinds: readonly AttentionKind[], times: number])[];
@@ -163,21 +161,14 @@ function createConfig(dials: ModelDials): GptNeoConfig {
 
 function parameters(c: GptNeoConfig): Record<string, ParameterSpec> {
   const { hiddenSize: D, intermediateSize: F } = c;
-  const list = new ParameterList({ std: c.initializerRange });
-  list.embedding("transformer.wte", c.vocabSize, D);
-  list.embedding("transformer.wpe", c.contextLength, D);
-  for (let i = 0; i < c.numLayers; i++) {
-    const layer = gptLayer(i);
+  return gptDecoderParameters(c, (list, layer) => {
     list.layerNorm(`${layer}.ln_1`, D);
     for (const name of ["q_proj", "k_proj", "v_proj"]) list.linear(`${layer}.attn.attention.${name}`, D, D);
     list.linear(`${layer}.attn.attention.out_proj`, D, D, { bias: true });
     list.layerNorm(`${layer}.ln_2`, D);
     list.linear(`${layer}.mlp.c_fc`, D, F, { bias: true });
     list.linear(`${layer}.mlp.c_proj`, F, D, { bias: true });
-  }
-  list.layerNorm("transformer.ln_f", D);
-  if (!c.tieWordEmbeddings) list.linear("lm_head", D, c.vocabSize);
-  return list.specs;
+  });
 }
 
 export const gptNeo = defineModel<GptNeoConfig>({
@@ -187,12 +178,6 @@ export const gptNeo = defineModel<GptNeoConfig>({
   formatConfig,
   createConfig,
   parameters,
-  checkpoint: {
-    optionalPrefix: "transformer.",
-    tied: (c) => (c.tieWordEmbeddings ? { "lm_head.weight": "transformer.wte.weight" } : {}),
-    inert: /^(transformer\.)?h\.\d+\.attn\.attention\.(masked_)?bias$/,
-  },
-
   ...gptDecoder({ limitKey: "max_position_embeddings", attentionPath: "attn.attention", attention, mlp }),
 });
 

@@ -159,7 +159,7 @@ function parameters(c: GptNeoXConfig): Record<string, ParameterSpec> {
   );
 }
 
-const { checkpoint, ...decoder } = rotaryDecoder<GptNeoXConfig>({
+const decoder = rotaryDecoder<GptNeoXConfig>({
   names,
   block,
   norm: (x, p, c) => layerNorm(x, p, { eps: c.layerNormEps }),
@@ -176,7 +176,7 @@ export const gptNeoX = defineModel<GptNeoXConfig>({
   ...decoder,
   // The published files hold masks and angles too.
   checkpoint: {
-    ...checkpoint,
+    ...decoder.checkpoint,
     inert: /^(gpt_neox\.)?layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$/,
   },
 });

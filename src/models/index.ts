@@ -70,6 +70,7 @@ export {
 export * as layers from "./layers/index.ts";
 export { callModule, linear, MODULE_WRAP, type Module, type ModuleWrap, wrapModule } from "./layers/index.ts";
 export { type LlamaConfig, llama } from "./llama.ts";
+export { type LlamaDecoder, llamaDecoder } from "./llama-decoder.ts";
 export { checkVocabulary, loadModel } from "./load.ts";
 export { type MistralConfig, mistral } from "./mistral.ts";
 export { type MixtralConfig, mixtral } from "./mixtral.ts";

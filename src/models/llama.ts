@@ -4,21 +4,9 @@
  * files or devices.
  */
 import { z } from "zod";
-import { add, type Tensor } from "../engine/index.ts";
 import { commonInertKeys, parseModelConfig } from "./config.ts";
-import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
-import {
-  gatedMlp,
-  gatedMlpParameters,
-  inModule,
-  type Module,
-  type RotaryBlock,
-  rmsNorm,
-  rotaryAttention,
-  rotaryAttentionParameters,
-  rotaryDecoder,
-  rotaryDecoderParameters,
-} from "./layers/index.ts";
+import { defineModel, type ModelDials } from "./family.ts";
+import { llamaDecoder } from "./llama-decoder.ts";
 import { formatRotaryConfig, type RotaryConfig, rotaryConfig, rotaryDials, rotaryKeys } from "./rotary-config.ts";
 
 export interface LlamaConfig extends RotaryConfig {
@@ -60,32 +48,14 @@ function createConfig(dials: ModelDials): LlamaConfig {
   return parseConfig({ model_type: "llama", ...rotaryDials(dials) });
 }
 
-function parameters(c: LlamaConfig): Record<string, ParameterSpec> {
-  return rotaryDecoderParameters(c, (list, layer) => {
-    list.rmsNorm(`${layer}.input_layernorm`, c.hiddenSize);
-    rotaryAttentionParameters(list, `${layer}.self_attn`, c, { bias: c.attentionBias });
-    list.rmsNorm(`${layer}.post_attention_layernorm`, c.hiddenSize);
-    gatedMlpParameters(list, `${layer}.mlp`, c, { bias: c.mlpBias });
-  });
-}
-
 export const llama = defineModel<LlamaConfig>({
   modelType: "llama",
   architecture: "LlamaForCausalLM",
   parseConfig,
   formatConfig,
   createConfig,
-  parameters,
-  ...rotaryDecoder<LlamaConfig>({ block, norm: (x, p, c) => rmsNorm(x, p, { eps: c.rmsNormEps }) }),
+  ...llamaDecoder<LlamaConfig>({
+    attention: (c) => ({ bias: c.attentionBias }),
+    mlpBias: (c) => c.mlpBias,
+  }),
 });
-
-/** x[B,T,D] -> x[B,T,D] */
-function block(x: Tensor, p: Module, { c, attention }: RotaryBlock<LlamaConfig>): Tensor {
-  const norm = (x: Tensor, name: string): Tensor => inModule(p, name, (p) => rmsNorm(x, p, { eps: c.rmsNormEps }));
-  const normed = norm(x, "input_layernorm");
-  const attended = inModule(p, "self_attn", (p) => rotaryAttention(normed, p, attention));
-  const h = add(x, attended);
-  const normedAgain = norm(h, "post_attention_layernorm");
-  const fed = inModule(p, "mlp", (p) => gatedMlp(normedAgain, p, c.activation));
-  return add(h, fed);
-}

@@ -4,21 +4,9 @@
  * `MistralForCausalLM` of transformers.
  */
 import { z } from "zod";
-import { add, type Tensor } from "../engine/index.ts";
 import { commonInertKeys, parseModelConfig } from "./config.ts";
-import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
-import {
-  gatedMlp,
-  gatedMlpParameters,
-  inModule,
-  type Module,
-  type RotaryBlock,
-  rmsNorm,
-  rotaryAttention,
-  rotaryAttentionParameters,
-  rotaryDecoder,
-  rotaryDecoderParameters,
-} from "./layers/index.ts";
+import { defineModel, type ModelDials } from "./family.ts";
+import { llamaDecoder } from "./llama-decoder.ts";
 import { formatRotaryConfig, type RotaryConfig, rotaryConfig, rotaryDials, rotaryKeys } from "./rotary-config.ts";
 
 export interface MistralConfig extends RotaryConfig {
@@ -60,34 +48,11 @@ function createConfig(dials: ModelDials): MistralConfig {
   return parseConfig({ model_type: "mistral", ...rotaryDials(dials), sliding_window: window });
 }
 
-function parameters(c: MistralConfig): Record<string, ParameterSpec> {
-  return rotaryDecoderParameters(c, (list, layer) => {
-    list.rmsNorm(`${layer}.input_layernorm`, c.hiddenSize);
-    rotaryAttentionParameters(list, `${layer}.self_attn`, c);
-    list.rmsNorm(`${layer}.post_attention_layernorm`, c.hiddenSize);
-    gatedMlpParameters(list, `${layer}.mlp`, c);
-  });
-}
-
 export const mistral = defineModel<MistralConfig>({
   modelType: "mistral",
   architecture: "MistralForCausalLM",
   parseConfig,
   formatConfig,
   createConfig,
-  parameters,
-  ...rotaryDecoder<MistralConfig>({ block, norm: (x, p, c) => rmsNorm(x, p, { eps: c.rmsNormEps }) }),
+  ...llamaDecoder<MistralConfig>({ window: (c) => c.slidingWindow }),
 });
-
-/** x[B,T,D] -> x[B,T,D] */
-function block(x: Tensor, p: Module, { c, attention }: RotaryBlock<MistralConfig>): Tensor {
-  const norm = (x: Tensor, name: string): Tensor => inModule(p, name, (p) => rmsNorm(x, p, { eps: c.rmsNormEps }));
-  const normed = norm(x, "input_layernorm");
-  const attended = inModule(p, "self_attn", (p) =>
-    rotaryAttention(normed, p, { ...attention, window: c.slidingWindow }),
-  );
-  const h = add(x, attended);
-  const normedAgain = norm(h, "post_attention_layernorm");
-  const fed = inModule(p, "mlp", (p) => gatedMlp(normedAgain, p, c.activation));
-  return add(h, fed);
-}

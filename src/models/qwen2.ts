@@ -3,9 +3,8 @@
  * the upper layers. Reference: `Qwen2ForCausalLM` of transformers.
  */
 import { z } from "zod";
-import { add, type Tensor } from "../engine/index.ts";
 import { commonInertKeys, parseModelConfig, tokenIds } from "./config.ts";
-import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
+import { defineModel, type ModelDials } from "./family.ts";
 import {
   formatUpperWindows,
   type LayerTypesConfig,
@@ -13,18 +12,7 @@ import {
   upperWindowKeys,
   windowOf,
 } from "./layer-types.ts";
-import {
-  gatedMlp,
-  gatedMlpParameters,
-  inModule,
-  type Module,
-  type RotaryBlock,
-  rmsNorm,
-  rotaryAttention,
-  rotaryAttentionParameters,
-  rotaryDecoder,
-  rotaryDecoderParameters,
-} from "./layers/index.ts";
+import { llamaDecoder } from "./llama-decoder.ts";
 import { formatRotaryConfig, type RotaryConfig, rotaryConfig, rotaryDials, rotaryKeys } from "./rotary-config.ts";
 
 export interface Qwen2Config extends RotaryConfig, LayerTypesConfig {
@@ -67,34 +55,11 @@ function createConfig(dials: ModelDials): Qwen2Config {
   return parseConfig({ model_type: "qwen2", ...rotaryDials(dials) });
 }
 
-function parameters(c: Qwen2Config): Record<string, ParameterSpec> {
-  return rotaryDecoderParameters(c, (list, layer) => {
-    list.rmsNorm(`${layer}.input_layernorm`, c.hiddenSize);
-    rotaryAttentionParameters(list, `${layer}.self_attn`, c, { bias: true, outputBias: false });
-    list.rmsNorm(`${layer}.post_attention_layernorm`, c.hiddenSize);
-    gatedMlpParameters(list, `${layer}.mlp`, c);
-  });
-}
-
 export const qwen2 = defineModel<Qwen2Config>({
   modelType: "qwen2",
   architecture: "Qwen2ForCausalLM",
   parseConfig,
   formatConfig,
   createConfig,
-  parameters,
-  ...rotaryDecoder<Qwen2Config>({ block, norm: (x, p, c) => rmsNorm(x, p, { eps: c.rmsNormEps }) }),
+  ...llamaDecoder<Qwen2Config>({ attention: () => ({ bias: true, outputBias: false }), window: windowOf }),
 });
-
-/** x[B,T,D] -> x[B,T,D] */
-function block(x: Tensor, p: Module, { c, layer, attention }: RotaryBlock<Qwen2Config>): Tensor {
-  const norm = (x: Tensor, name: string): Tensor => inModule(p, name, (p) => rmsNorm(x, p, { eps: c.rmsNormEps }));
-  const normed = norm(x, "input_layernorm");
-  const attended = inModule(p, "self_attn", (p) =>
-    rotaryAttention(normed, p, { ...attention, window: windowOf(c, layer) }),
-  );
-  const h = add(x, attended);
-  const normedAgain = norm(h, "post_attention_layernorm");
-  const fed = inModule(p, "mlp", (p) => gatedMlp(normedAgain, p, c.activation));
-  return add(h, fed);
-}

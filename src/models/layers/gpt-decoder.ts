@@ -1,16 +1,18 @@
 import { add, type Tensor, type Tree } from "../../engine/index.ts";
-import type { ForwardContext, ForwardInputs, ModelConfig, ModelFamily } from "../family.ts";
+import type { ForwardContext, ForwardInputs, ModelConfig, ModelFamily, ParameterSpec } from "../family.ts";
 import { causalHead, kvCacheShape, type TrunkOutputs } from "./causal-head.ts";
 import { checkInputs, checkpointed, DropoutStreams, positionsOf } from "./decoder.ts";
 import { embedding } from "./embedding.ts";
 import { inModule, type Module } from "./module.ts";
 import { layerNorm } from "./norm.ts";
+import { ParameterList } from "./parameter-list.ts";
 
 /** What the GPTs with learned positions have in common. */
 export interface GptDecoderConfig extends ModelConfig {
   readonly layerNormEps: number;
   readonly residDropout: number;
   readonly embdDropout: number;
+  readonly initializerRange: number;
 }
 
 /** One block's part in a call of the model. */
@@ -41,12 +43,12 @@ export function gptLayer(layer: number): string {
 }
 
 /**
- * `forward`, `hidden` and `cacheShape` of a decoder like GPT-2 (Radford et al. 2019): token and position vectors, blocks of
+ * What follows from the names of a decoder like GPT-2 (Radford et al. 2019): token and position vectors, blocks of
  * attention and a feed-forward layer with a layer norm before each, a last layer norm, under GPT-2's names.
  */
 export function gptDecoder<C extends GptDecoderConfig>(
   parts: GptDecoder<C>,
-): Pick<ModelFamily<C>, "forward" | "hidden" | "cacheShape"> {
+): Pick<ModelFamily<C>, "checkpoint" | "cacheShape" | "forward" | "hidden"> {
   const cacheName = (layer: number): string => `${gptLayer(layer)}.${parts.attentionPath}`;
 
   /** tokens[B,T] -> x[B,T,D]: all of the model but the head. */
@@ -82,7 +84,27 @@ export function gptDecoder<C extends GptDecoderConfig>(
   };
 
   return {
+    checkpoint: {
+      optionalPrefix: "transformer.",
+      tied: (c) => (c.tieWordEmbeddings ? { "lm_head.weight": "transformer.wte.weight" } : {}),
+      // Masks that older files hold.
+      inert: new RegExp(`^(transformer\\.)?h\\.\\d+\\.${parts.attentionPath.replace(".", "\\.")}\\.(masked_)?bias$`),
+    },
     cacheShape: (c, batch, length) => kvCacheShape(c, [batch, length], cacheName),
     ...causalHead({ embeddings: "transformer.wte", trunk }),
   };
+}
+
+/** The parameters of {@link gptDecoder}; `layer` adds those of one block to the list, under the name it is given. */
+export function gptDecoderParameters(
+  c: GptDecoderConfig,
+  layer: (list: ParameterList, name: string) => void,
+): Record<string, ParameterSpec> {
+  const list = new ParameterList({ std: c.initializerRange });
+  list.embedding("transformer.wte", c.vocabSize, c.hiddenSize);
+  list.embedding("transformer.wpe", c.contextLength, c.hiddenSize);
+  for (let i = 0; i < c.numLayers; i++) layer(list, gptLayer(i));
+  list.layerNorm("transformer.ln_f", c.hiddenSize);
+  if (!c.tieWordEmbeddings) list.linear("lm_head", c.hiddenSize, c.vocabSize);
+  return list.specs;
 }

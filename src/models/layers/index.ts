@@ -43,7 +43,14 @@ export {
 } from "./encoder-heads.ts";
 export { float32 } from "./float32.ts";
 export { gatedMlp, gatedMlpParameters } from "./gated-mlp.ts";
-export { type GptBlock, type GptDecoder, type GptDecoderConfig, gptDecoder, gptLayer } from "./gpt-decoder.ts";
+export {
+  type GptBlock,
+  type GptDecoder,
+  type GptDecoderConfig,
+  gptDecoder,
+  gptDecoderParameters,
+  gptLayer,
+} from "./gpt-decoder.ts";
 export { addBias, conv1d, linear } from "./linear.ts";
 export { balanceLoss, type Mixture, type MixtureOptions, mixtureOfExperts } from "./mixture-of-experts.ts";
 export {
