@@ -31,6 +31,8 @@ export interface LinearModule {
   readonly out: number;
   /** The weight is stored [in, out] (GPT-2), which PEFT calls fan_in_fan_out. */
   readonly transposed: boolean;
+  /** The product that gives the logits. */
+  readonly isHead: boolean;
 }
 
 /** The linear layers of a model in the order of its forward pass. */
@@ -41,6 +43,14 @@ export function linearModules(model: Model): LinearModule[] {
     const [rows, columns] = spec.shape as [number, number];
     const transposed = spec.module === "conv1d";
     const path = name.slice(0, -".weight".length);
-    return [{ path, in: transposed ? rows : columns, out: transposed ? columns : rows, transposed }];
+    return [
+      {
+        path,
+        in: transposed ? rows : columns,
+        out: transposed ? columns : rows,
+        transposed,
+        isHead: spec.isHead === true,
+      },
+    ];
   });
 }

@@ -64,7 +64,7 @@ function selectModules(model: Model, targets: readonly string[]): LinearModule[]
   for (const target of targets) {
     const matching =
       target === "all-linear"
-        ? modules.filter(({ path }) => leaf(path) !== "lm_head")
+        ? modules.filter(({ isHead }) => !isHead)
         : modules.filter(({ path }) => path === target || path.endsWith(`.${target}`));
     if (matching.length === 0) {
       throw new PlinthError(

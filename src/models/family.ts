@@ -57,6 +57,8 @@ export interface ParameterSpec {
   readonly decay: boolean;
   /** The kind of module that owns it; `linear` has weight[out,in], `conv1d` weight[in,out]. */
   readonly module: "linear" | "conv1d" | "embedding" | "norm";
+  /** The product that gives the logits: adapters of all linear layers and quantisation leave it out unless told otherwise. */
+  readonly isHead?: boolean;
 }
 
 /** Keys and values of every layer, `{name: [B,S,G,K]}`, as {@link ModelFamily.cacheShape} lists them. */

@@ -31,9 +31,8 @@ export function quantizeModel(model: Model, options: ModelQuantization): Model {
   const config = untied(model.config, options);
   const params = new Map<string, NdArray>();
   const layouts = new Map<string, QuantizedLayout>();
-  for (const [name, { module }] of Object.entries(family.parameters(config))) {
-    const isHead = name === "lm_head.weight";
-    const array = model.params.get(name) ?? (isHead ? tiedHead(model) : undefined);
+  for (const [name, { module, isHead = false }] of Object.entries(family.parameters(config))) {
+    const array = model.params.get(name) ?? (isHead ? tiedHead(model, name) : undefined);
     if (array === undefined) throw new PlinthError(`the model has no parameter "${name}"`, "load it again");
     const isLinear = (module === "linear" || module === "conv1d") && name.endsWith(".weight");
     const isUntrained = model.fresh?.includes(name) === true;
@@ -82,8 +81,8 @@ function untied<C extends ModelConfig>(config: C, { head }: ModelQuantization): 
   return head === true && config.tieWordEmbeddings ? { ...config, tieWordEmbeddings: false } : config;
 }
 
-function tiedHead({ family, config, params }: Model): NdArray | undefined {
-  return params.get(family.checkpoint.tied(config)["lm_head.weight"] ?? "");
+function tiedHead({ family, config, params }: Model, name: string): NdArray | undefined {
+  return params.get(family.checkpoint.tied(config)[name] ?? "");
 }
 
 function transposed(array: NdArray): NdArray {

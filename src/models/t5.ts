@@ -226,7 +226,7 @@ function parameters(c: T5Config): Record<string, ParameterSpec> {
     list.rmsNorm(`${stack}.final_layer_norm`, D);
   }
   // Small, so that the first guess is near chance.
-  if (!c.tieWordEmbeddings) list.linear("lm_head", D, c.vocabSize, { init: normal(1 / (16 * D)) });
+  if (!c.tieWordEmbeddings) list.linear("lm_head", D, c.vocabSize, { init: normal(1 / (16 * D)), isHead: true });
   return list.specs;
 }
 

@@ -32,7 +32,7 @@ export function muP(model: Pick<Model, "family" | "config">, baseWidth: number):
   const ratio = config.hiddenSize / baseWidth;
   const specs = family.parameters(config);
   return (name) => {
-    switch (kindOf(name, specs[name])) {
+    switch (kindOf(specs[name])) {
       // Every fan-in inside the network is a multiple of the width, the same for all widths.
       case "hidden":
         return { init: 1 / Math.sqrt(ratio), lr: 1 / ratio };
@@ -58,8 +58,8 @@ export function withMuP<M extends Model>(model: M, baseWidth: number): M {
   return { ...model, params };
 }
 
-function kindOf(name: string, spec: ParameterSpec | undefined): "hidden" | "head" | "other" {
+function kindOf(spec: ParameterSpec | undefined): "hidden" | "head" | "other" {
   if (spec === undefined || spec.shape.length < 2) return "other";
   if (spec.module !== "linear" && spec.module !== "conv1d") return "other";
-  return name.startsWith("lm_head.") ? "head" : "hidden";
+  return spec.isHead === true ? "head" : "hidden";
 }

@@ -177,6 +177,7 @@ test("adapters trained here open in PEFT with the same logits", async (t) => {
   for (const [base, targets, rsLora] of [
     ["gpt2", ["c_attn", "c_proj"], false],
     ["llama-gqa", ["all-linear"], true],
+    ["gpt_neox", ["all-linear"], false],
   ] as const) {
     const out = await temporaryFolder(t);
     const model = await loadModel(join(bases, base));
@@ -228,6 +229,18 @@ test("dropout is on while training and off afterwards", async (t) => {
   // B is zero at first, so the first loss is the same and the update is not.
   assert.equal(on[0], off[0]);
   assert.notEqual(on[2], off[2]);
+});
+
+test("all-linear leaves out the head, whatever it is called", async () => {
+  for (const [name, layers] of [
+    ["gpt_neox", 8],
+    ["gpt2-variant", 8],
+    ["gemma3_text", 21],
+  ] as const) {
+    const { params } = initLora(await loadModel(join(bases, name)), { targets: ["all-linear"] });
+    assert.equal(Object.keys(params).length, 2 * layers, name);
+    assert.ok(!Object.keys(params).some((path) => /^(lm_head|embed_out)/.test(path)), name);
+  }
 });
 
 test("targets: suffixes at a dot, all-linear without the head, a name that matches nothing", async () => {

@@ -4,6 +4,7 @@ import { jit, NdArray, type Tensor, unflatten } from "../../src/engine/index.ts"
 import {
   countParameters,
   gpt2,
+  gptNeoX,
   initModel,
   llama,
   type Model,
@@ -50,7 +51,7 @@ function relativeError(actual: Float32Array, expected: Float32Array): number {
   return Math.sqrt(difference / power);
 }
 
-const families = [gpt2, llama] as unknown as readonly ModelFamily[];
+const families = [gpt2, llama, gptNeoX] as unknown as readonly ModelFamily[];
 for (const family of families) {
   for (const tied of [true, false]) {
     test(`${family.modelType}${tied ? ", tied" : ""}: a quantised model says nearly what the model says`, async () => {
@@ -66,7 +67,10 @@ for (const family of families) {
           const quantized = quantizeModel(model, { format, head });
           const error = relativeError(await logits(quantized, tokens), expected);
           assert.ok(error > 1e-4 && error < limit, `${format}${head ? " with head" : ""}: ${error}`);
-          assert.equal(quantized.quantized?.has("lm_head.weight"), head);
+          assert.equal(
+            quantized.quantized?.has(family.modelType === "gpt_neox" ? "embed_out.weight" : "lm_head.weight"),
+            head,
+          );
         }
       }
       const quantized = quantizeModel(model, { format: "nf4" });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createBackend, NdArray } from "../../src/engine/index.ts";
-import { gpt2, initModel, llama, type Model, palm } from "../../src/models/index.ts";
+import { gpt2, gptNeoX, initModel, llama, type Model, palm } from "../../src/models/index.ts";
 import { causalLm, createOptimizer, muP, type Parameters, TrainStep, withMuP } from "../../src/train/index.ts";
 import { ToyData, toyLoss, toyParameters } from "./toy.ts";
 
@@ -59,14 +59,14 @@ test("a parameter's update is its learning rate's: twice, unchanged, not at all"
   for (const [i, x] of once.entries()) assert.ok(Math.abs(2 * x - (twice[i] as number)) < 1e-6);
 });
 
-for (const family of [gpt2, llama] as unknown as (typeof llama)[]) {
+for (const family of [gpt2, llama, gptNeoX] as unknown as (typeof llama)[]) {
   test(`${family.modelType}: matrices start by 1/sqrt(m), the head by 1/m, all else as it is`, () => {
     const plain = model(32, family);
     const scaled = withMuP(plain, 8);
     const scale = muP(plain, 8);
     for (const [name, array] of plain.params) {
-      const isHead = name === "lm_head.weight";
-      const isHidden = !isHead && array.shape.length === 2 && !/wte|wpe|embed_tokens/.test(name);
+      const isHead = name === "lm_head.weight" || name === "embed_out.weight";
+      const isHidden = !isHead && array.shape.length === 2 && !/wte|wpe|embed_tokens|embed_in/.test(name);
       const expected = isHead ? { init: 1 / 4, lr: 1 / 4 } : isHidden ? { init: 1 / 2, lr: 1 / 4 } : { init: 1, lr: 1 };
       assert.deepEqual(scale(name), expected, name);
       const ratio = deviation(scaled.params.get(name)) / deviation(array);

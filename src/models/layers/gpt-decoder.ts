@@ -105,6 +105,6 @@ export function gptDecoderParameters(
   list.embedding("transformer.wpe", c.contextLength, c.hiddenSize);
   for (let i = 0; i < c.numLayers; i++) layer(list, gptLayer(i));
   list.layerNorm("transformer.ln_f", c.hiddenSize);
-  if (!c.tieWordEmbeddings) list.linear("lm_head", c.hiddenSize, c.vocabSize);
+  if (!c.tieWordEmbeddings) list.linear("lm_head", c.hiddenSize, c.vocabSize, { isHead: true });
   return list.specs;
 }

@@ -5,6 +5,8 @@ export interface DenseOptions {
   readonly bias?: boolean;
   /** How the weight starts; default as the list says. */
   readonly init?: Init;
+  /** As {@link ParameterSpec.isHead}. */
+  readonly isHead?: boolean;
 }
 
 /** Collects a model's parameters under their checkpoint names, in the order in which they are named. */
@@ -34,8 +36,14 @@ export class ParameterList {
   }
 
   /** `<name>.weight[to,from]` and, where asked for, `<name>.bias[to]` */
-  linear(name: string, from: number, to: number, { bias = false, init = this.#init }: DenseOptions = {}): void {
-    this.specs[`${name}.weight`] = { shape: [to, from], init, decay: true, module: "linear" };
+  linear(
+    name: string,
+    from: number,
+    to: number,
+    { bias = false, init = this.#init, isHead = false }: DenseOptions = {},
+  ): void {
+    const mark = isHead ? { isHead } : {};
+    this.specs[`${name}.weight`] = { shape: [to, from], init, decay: true, module: "linear", ...mark };
     if (bias) this.bias(name, to, "linear");
   }
 

@@ -150,6 +150,6 @@ export function rotaryDecoderParameters(
   for (let i = 0; i < c.numLayers; i++) layer(list, `${root}.layers.${i}`);
   if (norms === "layer") list.layerNorm(`${root}.${norm}`, c.hiddenSize);
   else list.rmsNorm(`${root}.${norm}`, c.hiddenSize, { start: norms });
-  if (!c.tieWordEmbeddings) list.linear(head, c.hiddenSize, c.vocabSize);
+  if (!c.tieWordEmbeddings) list.linear(head, c.hiddenSize, c.vocabSize, { isHead: true });
   return list.specs;
 }
