@@ -132,12 +132,12 @@ export interface LabelledData {
 
 /**
  * Records of one kind, encoded for a model with the head that they are for. A record of similar texts gives two or three rows, see
- * `contrastiveBatches`. Throws PlinthError naming a label that the head does not have.
+ * `contrastiveBatches`. `closed` as of `encodePairs`, for classes of texts. Throws PlinthError naming a label that the head does not have.
  */
 export async function encodeLabelled(
   records: readonly LabelledRecord[],
   tokenizer: Tokenizer,
-  { head, context }: { readonly head: HeadConfig; readonly context: number },
+  { head, context, closed = true }: { readonly head: HeadConfig; readonly context: number; readonly closed?: boolean },
 ): Promise<LabelledData> {
   const { pad } = pairTokens(tokenizer);
   const index = (label: string): number => {
@@ -160,7 +160,7 @@ export async function encodeLabelled(
         const chosen = new Set(label.map(index));
         return head.labels.map((_, i) => (chosen.has(i) ? 1 : 0));
       };
-      const encoded = await encodePairs(tokenizer, own, { context });
+      const encoded = await encodePairs(tokenizer, own, { context, closed });
       const texts = encoded.map((row, i) => ({ ...row, target: target(own[i] as TextRecord) }));
       const isClass = head.problem === "single_label_classification";
       return finish(texts, isClass ? { kind: "class" } : { kind: "values", count: head.labels.length });

@@ -98,8 +98,10 @@ export async function labelledData(
   const head = headOf(model.config);
   const room = Math.min(options.context ?? model.config.contextLength, model.config.contextLength);
   const split = holdOut(records, heldOutShare, seed);
-  const encode = (part: readonly LabelledRecord[]) =>
-    encodeLabelled(part, model.tokenizer as Tokenizer, { head, context: room });
+  const encode = (part: readonly LabelledRecord[]) => {
+    const closed = model.family.kind === "encoder";
+    return encodeLabelled(part, model.tokenizer as Tokenizer, { head, context: room, closed });
+  };
   const [train, rest] = [await encode(split.train), await encode(split.heldOut)];
   const longest = Math.max(...[...train.texts, ...rest.texts].map(({ ids }) => ids.length));
   const context = options.context ?? Math.min(room, Math.ceil(longest / 8) * 8);

@@ -49,13 +49,17 @@ export function pairTokens(tokenizer: Tokenizer, { pairs = false }: { pairs?: bo
   };
 }
 
-/** Texts and pairs with the tokens around them. The longer text of a pair loses its end first where `context` is too short. */
+/**
+ * Texts and pairs with the tokens around them. The longer text of a pair loses its end first where `context` is too short.
+ * `closed`: a token stands behind the last text too, which is the default.
+ */
 export async function encodePairs(
   tokenizer: Tokenizer,
   texts: readonly TextPair[],
-  { context }: { readonly context: number },
+  { context, closed = true }: { readonly context: number; readonly closed?: boolean },
 ): Promise<EncodedPair[]> {
-  const tokens = pairTokens(tokenizer, { pairs: texts.some(({ pair }) => pair !== undefined) });
+  const around = pairTokens(tokenizer, { pairs: texts.some(({ pair }) => pair !== undefined) });
+  const open = { ...around, end: [] };
   const first = await tokenizer.encodeBatch(
     texts.map(({ text }) => text),
     { literal: true },
@@ -64,9 +68,12 @@ export async function encodePairs(
     texts.map(({ pair }) => pair ?? ""),
     { literal: true },
   );
-  return texts.map(({ pair }, i) =>
-    joinPair(first[i] as Int32Array, pair === undefined ? undefined : (second[i] as Int32Array), tokens, context),
-  );
+  return texts.map(({ pair }, i) => {
+    const own = first[i] as Int32Array;
+    // Of no text at all there would be nothing to read.
+    const tokens = closed || own.length === 0 ? around : open;
+    return joinPair(own, pair === undefined ? undefined : (second[i] as Int32Array), tokens, context);
+  });
 }
 
 /** Two encoded texts (or one) as one row of at most `context` tokens. */

@@ -35,7 +35,7 @@ export class Decoder {
   readonly #programs: ReturnType<typeof createPrograms>;
 
   constructor(model: Model, run: RunOptions = {}) {
-    expectGenerator(model.family);
+    expectGenerator(model.family, model.config);
     this.#model = model;
     this.context = model.config.contextLength;
     this.#programs = createPrograms(model, run);

@@ -66,10 +66,11 @@ export function expectHead({ config }: Model, kind: HeadKind, what: string): voi
   );
 }
 
-/** Texts as a model of theirs reads them, cut to its context. */
+/** Texts as a model of theirs reads them, cut to its context. A decoder's text ends with its own last token. */
 export async function encodeTextPairs(model: Model, texts: readonly TextPair[]): Promise<EncodedPair[]> {
-  const { tokenizer, config } = model;
-  if (tokenizer !== undefined) return encodePairs(tokenizer as Tokenizer, texts, { context: config.contextLength });
+  const { tokenizer, config, family } = model;
+  const options = { context: config.contextLength, closed: family.kind === "encoder" };
+  if (tokenizer !== undefined) return encodePairs(tokenizer as Tokenizer, texts, options);
   throw new PlinthError("the model has no tokenizer.json, and reading text needs it", "put it into the model's folder");
 }
 

@@ -48,7 +48,7 @@ export async function scoreSequences(
     const length = bucketLength(request.tokens.length, contextLength);
     byLength.set(length, [...(byLength.get(length) ?? []), i]);
   }
-  expectDecoder(model.family, "scoring");
+  expectDecoder(model.family, "scoring", model.config);
   const run = scorerFor(model, options);
   const results = new Array<Score>(requests.length);
   let done = 0;

@@ -1,6 +1,6 @@
 import { nearestName, PlinthError } from "../base/index.ts";
 import type { Shape, Tensor, Tree } from "../engine/index.ts";
-import type { HeadClasses, HeadConfig } from "./head-config.ts";
+import { type HeadClasses, type HeadConfig, headOf } from "./head-config.ts";
 
 /** What every model's config offers to the layers above, whatever its checkpoint calls it. Plain and frozen. */
 export interface ModelConfig {
@@ -199,8 +199,11 @@ export function modelFamily(modelType: string, where = "model"): ModelFamily {
 }
 
 /** Throws PlinthError where `what` needs a model whose tokens continue a text, and this one does something else. */
-export function expectDecoder(family: ModelFamily, what: string): void {
-  if (family.kind === undefined || family.kind === "decoder") return;
+export function expectDecoder(family: ModelFamily, what: string, config?: ModelConfig): void {
+  if (family.kind === undefined || family.kind === "decoder") {
+    if (config !== undefined) expectLanguageModel(config, what);
+    return;
+  }
   const does =
     family.kind === "encoder"
       ? "an encoder, which does not predict the next token"
@@ -209,6 +212,15 @@ export function expectDecoder(family: ModelFamily, what: string): void {
 }
 
 /** Throws PlinthError where a model cannot write a text. */
-export function expectGenerator(family: ModelFamily): void {
-  if (family.kind !== "encoder-decoder") expectDecoder(family, "generate");
+export function expectGenerator(family: ModelFamily, config?: ModelConfig): void {
+  if (family.kind !== "encoder-decoder") expectDecoder(family, "generate", config);
+}
+
+function expectLanguageModel(config: ModelConfig, what: string): void {
+  const { kind } = headOf(config);
+  if (kind === "lm") return;
+  throw new PlinthError(
+    `${what}: this ${config.modelType} has the head "${kind}", which predicts no tokens`,
+    "use the model that it was trained from",
+  );
 }

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { parseModelConfig } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials } from "./family.ts";
 import { gemmaBlock, gemmaEmbeddings, gemmaNorm, gemmaParameters } from "./gemma-block.ts";
 import {
@@ -45,7 +46,6 @@ function parseConfig(json: unknown): Gemma2Config {
 function formatConfig(c: Gemma2Config): Record<string, unknown> {
   return {
     ...formatGemmaConfig(c),
-    architectures: ["Gemma2ForCausalLM"],
     attn_logit_softcapping: c.attnLogitSoftcapping ?? null,
   };
 }
@@ -58,9 +58,10 @@ function createConfig(dials: ModelDials): Gemma2Config {
 
 export const gemma2 = defineModel<Gemma2Config>({
   modelType: "gemma2",
-  architecture: "Gemma2ForCausalLM",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "Gemma2ForCausalLM", "sequence-classification": "Gemma2ForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   floatKeys: ["final_logit_softcapping", "attn_logit_softcapping"],
   createConfig,
   parameters: (c) => gemmaParameters(c),

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { parseModelConfig } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials } from "./family.ts";
 import { gemmaBlock, gemmaEmbeddings, gemmaNorm, gemmaParameters } from "./gemma-block.ts";
 import {
@@ -63,7 +64,6 @@ function formatConfig(c: Gemma3TextConfig): Record<string, unknown> {
   const nested = (theta: number, scaling: RotaryPositions["scaling"]) => ({ rope_theta: theta, ...scaling });
   return {
     ...rest,
-    architectures: ["Gemma3ForCausalLM"],
     ...(c.localRope.scaling.rope_type === "default"
       ? { rope_theta, rope_scaling, rope_local_base_freq: c.localRope.theta }
       : {
@@ -83,9 +83,10 @@ function createConfig(dials: ModelDials): Gemma3TextConfig {
 
 export const gemma3Text = defineModel<Gemma3TextConfig>({
   modelType: "gemma3_text",
-  architecture: "Gemma3ForCausalLM",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "Gemma3ForCausalLM", "sequence-classification": "Gemma3TextForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   floatKeys: ["final_logit_softcapping"],
   createConfig,
   parameters: (c) => gemmaParameters(c, { attentionNorms: true }),

@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { reshape, split, type Tensor } from "../engine/index.ts";
 import { commonInertKeys, expectAllKvHeads, parseModelConfig } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
 import { formatGptConfig, type GptConfig, gptConfig, gptDials, gptKeys } from "./gpt-config.ts";
 import {
@@ -45,7 +46,6 @@ function parseConfig(json: unknown): Gpt2Config {
 function formatConfig(c: Gpt2Config): Record<string, unknown> {
   return {
     ...formatGptConfig(c),
-    architectures: ["GPT2LMHeadModel"],
     scale_attn_by_inverse_layer_idx: c.scaleAttnByInverseLayerIdx,
   };
 }
@@ -75,9 +75,10 @@ function parameters(c: Gpt2Config): Record<string, ParameterSpec> {
  */
 export const gpt2 = defineModel<Gpt2Config>({
   modelType: "gpt2",
-  architecture: "GPT2LMHeadModel",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "GPT2LMHeadModel", "sequence-classification": "GPT2ForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   createConfig,
   parameters,
   ...gptDecoder({ limitKey: "n_positions", attentionPath: "attn", attention, mlp }),

@@ -7,6 +7,7 @@ import { z } from "zod";
 import { PlinthError } from "../base/index.ts";
 import { reshape, split, type Tensor } from "../engine/index.ts";
 import { commonInertKeys, parseModelConfig } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
 import { formatGptConfig, type GptConfig, gptConfig, gptDials, gptKeys } from "./gpt-config.ts";
 import {
@@ -59,7 +60,6 @@ function parseConfig(json: unknown): GptBigCodeConfig {
 function formatConfig(c: GptBigCodeConfig): Record<string, unknown> {
   return {
     ...formatGptConfig(c),
-    architectures: ["GPTBigCodeForCausalLM"],
     multi_query: c.numKvHeads === 1,
   };
 }
@@ -93,9 +93,10 @@ const decoder = gptDecoder({ limitKey: "n_positions", attentionPath: "attn", att
 
 export const gptBigCode = defineModel<GptBigCodeConfig>({
   modelType: "gpt_bigcode",
-  architecture: "GPTBigCodeForCausalLM",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "GPTBigCodeForCausalLM", "sequence-classification": "GPTBigCodeForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   createConfig,
   parameters,
   ...decoder,

@@ -14,6 +14,7 @@ import {
   parseModelConfig,
   tokenIds,
 } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
 import {
   type ActivationName,
@@ -113,7 +114,6 @@ function parseConfig(json: unknown): GptNeoConfig {
 function formatConfig(c: GptNeoConfig): Record<string, unknown> {
   return {
     ...c.inert,
-    architectures: ["GPTNeoForCausalLM"],
     model_type: "gpt_neo",
     vocab_size: c.vocabSize,
     max_position_embeddings: c.contextLength,
@@ -173,9 +173,10 @@ function parameters(c: GptNeoConfig): Record<string, ParameterSpec> {
 
 export const gptNeo = defineModel<GptNeoConfig>({
   modelType: "gpt_neo",
-  architecture: "GPTNeoForCausalLM",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "GPTNeoForCausalLM", "sequence-classification": "GPTNeoForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   createConfig,
   parameters,
   ...gptDecoder({ limitKey: "max_position_embeddings", attentionPath: "attn.attention", attention, mlp }),

@@ -7,6 +7,7 @@ import { z } from "zod";
 import { PlinthError } from "../base/index.ts";
 import { add, reshape, split, type Tensor } from "../engine/index.ts";
 import { commonInertKeys, expectAllKvHeads, expectMultiple, parseModelConfig, tokenIds } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
 import {
   activations,
@@ -111,7 +112,6 @@ function formatConfig(c: GptNeoXConfig): Record<string, unknown> {
   });
   return {
     ...shared,
-    architectures: ["GPTNeoXForCausalLM"],
     rotary_emb_base: rope_theta,
     rotary_pct: c.rotaryShare,
     layer_norm_eps: rms_norm_eps,
@@ -168,9 +168,10 @@ const decoder = rotaryDecoder<GptNeoXConfig>({
 
 export const gptNeoX = defineModel<GptNeoXConfig>({
   modelType: "gpt_neox",
-  architecture: "GPTNeoXForCausalLM",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "GPTNeoXForCausalLM", "sequence-classification": "GPTNeoXForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   createConfig,
   parameters,
   ...decoder,

@@ -9,6 +9,7 @@ export {
   parseModelConfig,
   tokenIds,
 } from "./config.ts";
+export { type DecoderClasses, decoderHeads } from "./decoder-heads.ts";
 export { type DistilBertConfig, distilbert } from "./distilbert.ts";
 export {
   type Cache,

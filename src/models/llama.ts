@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import { commonInertKeys, parseModelConfig } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials } from "./family.ts";
 import { llamaDecoder } from "./llama-decoder.ts";
 import { formatRotaryConfig, type RotaryConfig, rotaryConfig, rotaryDials, rotaryKeys } from "./rotary-config.ts";
@@ -38,7 +39,6 @@ function parseConfig(json: unknown): LlamaConfig {
 function formatConfig(c: LlamaConfig): Record<string, unknown> {
   return {
     ...formatRotaryConfig(c),
-    architectures: ["LlamaForCausalLM"],
     attention_bias: c.attentionBias,
     mlp_bias: c.mlpBias,
   };
@@ -50,9 +50,10 @@ function createConfig(dials: ModelDials): LlamaConfig {
 
 export const llama = defineModel<LlamaConfig>({
   modelType: "llama",
-  architecture: "LlamaForCausalLM",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "LlamaForCausalLM", "sequence-classification": "LlamaForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   createConfig,
   ...llamaDecoder<LlamaConfig>({
     attention: (c) => ({ bias: c.attentionBias }),

@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import { commonInertKeys, parseModelConfig } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials } from "./family.ts";
 import { llamaDecoder } from "./llama-decoder.ts";
 import { formatRotaryConfig, type RotaryConfig, rotaryConfig, rotaryDials, rotaryKeys } from "./rotary-config.ts";
@@ -37,7 +38,6 @@ function parseConfig(json: unknown): MistralConfig {
 function formatConfig(c: MistralConfig): Record<string, unknown> {
   return {
     ...formatRotaryConfig(c),
-    architectures: ["MistralForCausalLM"],
     sliding_window: c.slidingWindow ?? null,
   };
 }
@@ -50,9 +50,10 @@ function createConfig(dials: ModelDials): MistralConfig {
 
 export const mistral = defineModel<MistralConfig>({
   modelType: "mistral",
-  architecture: "MistralForCausalLM",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "MistralForCausalLM", "sequence-classification": "MistralForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   createConfig,
   ...llamaDecoder<MistralConfig>({ window: (c) => c.slidingWindow }),
 });

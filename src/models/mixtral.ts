@@ -7,6 +7,7 @@ import { z } from "zod";
 import { PlinthError } from "../base/index.ts";
 import { add, mul, type Tensor } from "../engine/index.ts";
 import { commonInertKeys, parseModelConfig } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
 import {
   activations,
@@ -74,7 +75,6 @@ function parseConfig(json: unknown): MixtralConfig {
 function formatConfig(c: MixtralConfig): Record<string, unknown> {
   return {
     ...formatRotaryConfig(c),
-    architectures: ["MixtralForCausalLM"],
     sliding_window: c.slidingWindow ?? null,
     num_local_experts: c.numExperts,
     num_experts_per_tok: c.numExpertsPerToken,
@@ -112,9 +112,10 @@ function parameters(c: MixtralConfig): Record<string, ParameterSpec> {
 
 export const mixtral = defineModel<MixtralConfig>({
   modelType: "mixtral",
-  architecture: "MixtralForCausalLM",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "MixtralForCausalLM", "sequence-classification": "MixtralForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   floatKeys: ["router_aux_loss_coef", "router_jitter_noise"],
   createConfig,
   parameters,

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { commonInertKeys, parseModelConfig, tokenIds } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials } from "./family.ts";
 import {
   formatUpperWindows,
@@ -46,7 +47,6 @@ function parseConfig(json: unknown): Qwen2Config {
 function formatConfig(c: Qwen2Config): Record<string, unknown> {
   return {
     ...formatRotaryConfig(c),
-    architectures: ["Qwen2ForCausalLM"],
     ...formatUpperWindows(c),
   };
 }
@@ -57,9 +57,10 @@ function createConfig(dials: ModelDials): Qwen2Config {
 
 export const qwen2 = defineModel<Qwen2Config>({
   modelType: "qwen2",
-  architecture: "Qwen2ForCausalLM",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "Qwen2ForCausalLM", "sequence-classification": "Qwen2ForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   createConfig,
   ...llamaDecoder<Qwen2Config>({ attention: () => ({ bias: true, outputBias: false }), window: windowOf }),
 });

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { commonInertKeys, parseModelConfig, tokenIds } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials } from "./family.ts";
 import {
   formatUpperWindows,
@@ -48,7 +49,6 @@ function parseConfig(json: unknown): Qwen3Config {
 function formatConfig(c: Qwen3Config): Record<string, unknown> {
   return {
     ...formatRotaryConfig(c),
-    architectures: ["Qwen3ForCausalLM"],
     ...formatUpperWindows(c),
     attention_bias: c.attentionBias,
   };
@@ -60,9 +60,10 @@ function createConfig(dials: ModelDials): Qwen3Config {
 
 export const qwen3 = defineModel<Qwen3Config>({
   modelType: "qwen3",
-  architecture: "Qwen3ForCausalLM",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "Qwen3ForCausalLM", "sequence-classification": "Qwen3ForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   createConfig,
   ...llamaDecoder<Qwen3Config>({
     attention: (c) => ({ bias: c.attentionBias, norms: "ones" }),

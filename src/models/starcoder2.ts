@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { add, type Tensor } from "../engine/index.ts";
 import { commonInertKeys, parseModelConfig } from "./config.ts";
+import { decoderHeads } from "./decoder-heads.ts";
 import { defineModel, type ModelDials, type ParameterSpec } from "./family.ts";
 import {
   activations,
@@ -83,7 +84,6 @@ function formatConfig(c: Starcoder2Config): Record<string, unknown> {
   const { rms_norm_eps, ...shared } = formatRotaryConfig({ ...c, rmsNormEps: c.layerNormEps });
   return {
     ...shared,
-    architectures: ["Starcoder2ForCausalLM"],
     norm_epsilon: rms_norm_eps,
     use_bias: c.useBias,
     residual_dropout: c.residDropout,
@@ -120,9 +120,10 @@ function parameters(c: Starcoder2Config): Record<string, ParameterSpec> {
 
 export const starcoder2 = defineModel<Starcoder2Config>({
   modelType: "starcoder2",
-  architecture: "Starcoder2ForCausalLM",
-  parseConfig,
-  formatConfig,
+  ...decoderHeads(
+    { lm: "Starcoder2ForCausalLM", "sequence-classification": "Starcoder2ForSequenceClassification" },
+    { parseConfig, formatConfig },
+  ),
   createConfig,
   parameters,
   ...rotaryDecoder<Starcoder2Config>({

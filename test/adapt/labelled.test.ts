@@ -27,9 +27,10 @@ import {
   trainBpe,
 } from "../../src/data/index.ts";
 import { HostRandom, NdArray } from "../../src/engine/index.ts";
-import { classifyTexts, embedTexts, encodeTextPairs, runHead } from "../../src/generate/index.ts";
+import { classifyTexts, embedTexts, encodeTextPairs, generateText, runHead } from "../../src/generate/index.ts";
 import {
   bert,
+  gpt2,
   type HeadConfig,
   initModel,
   loadModel,
@@ -38,6 +39,8 @@ import {
   withHead,
   writeSafetensors,
 } from "../../src/models/index.ts";
+import { pipeline } from "../../src/pipelines/index.ts";
+import { pretrainingObjective } from "../../src/train/index.ts";
 
 const isSource = import.meta.filename.endsWith(".ts");
 const main = join(import.meta.dirname, "..", "..", "src", "cli", `main.${isSource ? "ts" : "js"}`);
@@ -59,6 +62,11 @@ before(async () => {
   base = { ...initModel(bert, bert.createConfig(dials), { seed: 1 }), tokenizer };
 });
 after(() => rm(folder, { recursive: true, force: true }));
+
+function decoder(): Model {
+  const dials = { vocabSize: tokenizer.vocabSize, contextLength: 32, hiddenSize: 64, numLayers: 2, numHeads: 4 };
+  return { ...initModel(gpt2, gpt2.createConfig(dials), { seed: 1 }), tokenizer } as unknown as Model;
+}
 
 /** Sentences that are good or bad, and everything else that the heads are asked. */
 function sentences(count: number, seed: number) {
@@ -270,6 +278,43 @@ test("pairs: tokens around them, types, and which end is cut", async () => {
   assert.equal(cut?.types.indexOf(1), 12 - 1 - (await tokenizer.encode("is")).length);
 });
 
+test("a decoder's texts end with their own last token, and what is behind it changes nothing", async () => {
+  const [open, pair, empty] = await encodePairs(
+    tokenizer,
+    [{ text: "the film" }, { text: "the", pair: "film" }, { text: "" }],
+    {
+      context: 32,
+      closed: false,
+    },
+  );
+  const sep = tokenizer.tokenToId("[SEP]") as number;
+  const own = [...(await tokenizer.encode("the film"))];
+  assert.deepEqual([...(open?.ids ?? [])].slice(1), own);
+  assert.equal(pair?.ids.filter((id) => id === sep).length, 1);
+  assert.notEqual(pair?.ids.at(-1), sep);
+  assert.equal(empty?.ids.length, 2);
+
+  const model = withHead(decoder(), { head: "sequence-classification", labels: ["a", "b", "c"] });
+  const texts = ["the film", "the plot of the story is dull", "it"].map((text) => ({ text }));
+  const together = await classifyTexts(model, texts);
+  for (const [i, text] of texts.entries()) {
+    assert.deepEqual((await classifyTexts(model, [text], { batchSize: 1 }))[0], together[i]);
+    const [row] = await encodeTextPairs(model, [text]);
+    const said = await pipeline("text-classification", model);
+    const [best] = await said(text.text);
+    assert.ok(Math.abs((best?.score as number) - Math.max(...(together[i] as Float32Array))) < 1e-6);
+    assert.ok((row?.ids.length ?? 0) > 1);
+  }
+});
+
+test("a decoder with another head predicts no tokens, and says so", async () => {
+  const model = withHead(decoder(), { head: "sequence-classification", labels: ["a", "b"] });
+  const message = /this gpt2 has the head "sequence-classification", which predicts no tokens/;
+  await assert.rejects(generateText(model, "the film", { maxTokens: 1 }), message);
+  await assert.rejects(pipeline("text-generation", model), message);
+  assert.throws(() => pretrainingObjective("clm", model.family).prepare(model, {}), message);
+});
+
 test("what does not fit is refused by name", () => {
   assert.throws(() => checkLabelled({ tokens: ["a"], labels: [] }, "x.jsonl:3"), {
     message: 'x.jsonl:3: expected "tokens" and as many "labels". Fix: correct the record.',
@@ -285,29 +330,30 @@ test("what does not fit is refused by name", () => {
   );
 });
 
-test("plinth adapt learns a task, plinth eval measures it", async () => {
-  const model = join(folder, "base");
-  await saveModel(base, model);
-  await tokenizer.save(model);
-  const lines = [...sentences(64, 1), ...sentences(32, 7)].map(({ text, isGood }, i) =>
-    JSON.stringify({ text, label: isGood ? "good" : "bad", split: i < 64 ? "train" : "test" }),
-  );
-  const task = join(folder, "reviews.jsonl");
-  await writeFile(task, lines.join("\n"));
-  const plinth = (...args: string[]) => spawnSync(process.execPath, [main, ...args], { encoding: "utf8" });
-  for (const method of ["full", "lora"]) {
-    const out = join(folder, `cli-${method}`);
-    const dials = ["--steps", "60", "--lr", method === "full" ? "3e-3" : "1e-2", "--out", out];
-    const trained = plinth("adapt", model, "--method", method, "--task", task, ...dials);
-    assert.equal(trained.status, 0, trained.stderr);
-    assert.match(trained.stderr, /new weights of the sequence-classification head: .*classifier\.weight/);
-    assert.match(trained.stderr, /61 records to learn from, 3 held out/);
-    const where = method === "full" ? [out] : [model, "--adapter", out];
-    const measured = plinth("eval", ...where, "--tasks", task, "--json");
-    assert.equal(measured.status, 0, measured.stderr);
-    const [accuracy] = JSON.parse(measured.stdout).tasks;
-    assert.deepEqual([accuracy.metric, accuracy.count], ["accuracy", 32]);
-    assert.ok(accuracy.value > 0.9, measured.stdout);
-  }
-  assert.equal((await encodeTextPairs(base, [{ text: "the film" }])).length, 1);
-});
+for (const kind of ["encoder", "decoder"] as const)
+  test(`plinth adapt learns a task, plinth eval measures it: ${kind}`, async () => {
+    const model = join(folder, kind);
+    await saveModel(kind === "encoder" ? base : decoder(), model);
+    await tokenizer.save(model);
+    const lines = [...sentences(64, 1), ...sentences(32, 7)].map(({ text, isGood }, i) =>
+      JSON.stringify({ text, label: isGood ? "good" : "bad", split: i < 64 ? "train" : "test" }),
+    );
+    const task = join(folder, "reviews.jsonl");
+    await writeFile(task, lines.join("\n"));
+    const plinth = (...args: string[]) => spawnSync(process.execPath, [main, ...args], { encoding: "utf8" });
+    for (const method of ["full", "lora"]) {
+      const out = join(folder, `cli-${kind}-${method}`);
+      const dials = ["--steps", "60", "--lr", method === "full" ? "3e-3" : "1e-2", "--out", out];
+      const trained = plinth("adapt", model, "--method", method, "--task", task, ...dials);
+      assert.equal(trained.status, 0, trained.stderr);
+      assert.match(trained.stderr, /new weights of the sequence-classification head: .*(classifier|score)\.weight/);
+      assert.match(trained.stderr, /61 records to learn from, 3 held out/);
+      const where = method === "full" ? [out] : [model, "--adapter", out];
+      const measured = plinth("eval", ...where, "--tasks", task, "--json");
+      assert.equal(measured.status, 0, measured.stderr);
+      const [accuracy] = JSON.parse(measured.stdout).tasks;
+      assert.deepEqual([accuracy.metric, accuracy.count], ["accuracy", 32]);
+      assert.ok(accuracy.value > 0.9, measured.stdout);
+    }
+    assert.equal((await encodeTextPairs(base, [{ text: "the film" }])).length, 1);
+  });

@@ -29,8 +29,8 @@ def check(folder):
     generates = name.endswith(("ForCausalLM", "LMHeadModel"))
     model, info = getattr(transformers, name).from_pretrained(folder, output_loading_info=True, torch_dtype=torch.float32)
     model.eval()
-    if not generates:
-        model.double()  # the reference's own rounding is not what is measured
+    if not generates and not hasattr(model.config, "num_local_experts"):
+        model.double()  # the reference's own rounding is not what is measured; its product of experts has no float64
     expected = load_file(os.path.join(folder, "expected.safetensors"))
     tokens = expected["tokens"].long()
     with torch.no_grad():

@@ -164,7 +164,17 @@ def heads(model_type, config, prefix, names):
 
 ENCODER_HEADS = {"sequence": "ForSequenceClassification", "tokens": "ForTokenClassification",
                  "span": "ForQuestionAnswering", "none": "Model"}
+DECODER = dict(vocab_size=31, bos_token_id=None, eos_token_id=1, pad_token_id=2)
 HEADS = {
+    **heads("gpt2", lambda **more: GPT2Config(**DECODER, n_positions=16, n_embd=12, n_layer=2, n_head=2, n_inner=20,
+                                              resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **more),
+            "GPT2", {"sequence": "ForSequenceClassification"}),
+    **heads("llama", lambda **more: LlamaConfig(**DECODER, hidden_size=12, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2,
+                                                num_key_value_heads=1, max_position_embeddings=16, **more),
+            "Llama", {"sequence": "ForSequenceClassification"}),
+    **heads("gpt_neox", lambda **more: GPTNeoXConfig(**DECODER, hidden_size=16, intermediate_size=20, num_hidden_layers=2,
+                                                     num_attention_heads=2, max_position_embeddings=16, **more),
+            "GPTNeoX", {"sequence": "ForSequenceClassification"}),
     **heads("bert", lambda **more: BertConfig(**SMALL | more), "Bert", ENCODER_HEADS | {
         "pretraining": "ForPreTraining", "next-sentence": "ForNextSentencePrediction"}),
     **heads("roberta", lambda **more: transformers.RobertaConfig(**SMALL | dict(
@@ -290,6 +300,9 @@ def head_values(model, name):
     lengths = torch.tensor([9, 5, 7, 2])
     tokens = torch.randint(3, config.vocab_size, (rows, width))
     mask = (torch.arange(width)[None] < lengths[:, None]).to(torch.int64)
+    if hasattr(model, "score"):
+        # Decoders take the last token that is no padding.
+        tokens = tokens.masked_fill(mask == 0, config.pad_token_id)
     types = ((torch.arange(width)[None] >= 3) & (mask == 1)).to(torch.int64)
     out = {"tokens": tokens.to(torch.int32), "lengths": lengths.to(torch.int32)}
     inputs = dict(input_ids=tokens, attention_mask=mask)

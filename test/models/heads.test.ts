@@ -9,6 +9,7 @@ import {
   headConfig,
   headOf,
   initModel,
+  llama,
   loadModel,
   type Model,
   modelFamilies,
@@ -95,6 +96,26 @@ test("problems follow from the number of labels, or are given", () => {
   assert.equal(given.problem, "multi_label_classification");
 });
 
+test("a decoder's config.json: published classes are the language model's, its labels stay, others are refused", () => {
+  const read = (edit: object) => llama.parseConfig({ model_type: "llama", ...edit });
+  for (const architectures of [null, ["LLaMAForCausalLM"], ["LlamaModel"], ["LlamaForCausalLM"]]) {
+    const c = read({ architectures, id2label: { 0: "LABEL_0" }, num_labels: 1 });
+    assert.equal(headOf(c).kind, "lm");
+    const json = llama.formatConfig(c);
+    assert.deepEqual([json["id2label"], json["architectures"]], [{ 0: "LABEL_0" }, ["LlamaForCausalLM"]]);
+  }
+  const c = read({ architectures: ["LlamaForSequenceClassification"], num_labels: 3, pad_token_id: 5 });
+  assert.deepEqual(headOf(c), headConfig("sequence-classification", ["LABEL_0", "LABEL_1", "LABEL_2"]));
+  const json = llama.formatConfig(c);
+  assert.deepEqual([json["num_labels"], json["pad_token_id"]], [undefined, 5]);
+  assert.throws(() => read({ architectures: ["LlamaForTokenClassification"] }), {
+    message:
+      "config.json: architectures: LlamaForTokenClassification is not implemented. Fix: use one of LlamaForCausalLM, LlamaForSequenceClassification.",
+  });
+  const wrong = { architectures: ["LlamaForSequenceClassification"], id2label: ["no"] };
+  assert.throws(() => read(wrong), /config\.json: id2label: /);
+});
+
 test("what does not fit is refused by name", async () => {
   const model = (await loadModel(golden("bert"))) as Model;
   assert.throws(() => withHead(model, { head: "token-classification" }), {
@@ -109,6 +130,6 @@ test("what does not fit is refused by name", async () => {
   assert.throws(() => withHead(packed, { head: "next-sentence" }), {
     message: "the head of a quantised or adapted model cannot change. Fix: choose the head first.",
   });
-  const llama = await loadModel(golden("llama"));
-  assert.throws(() => withHead(llama, { head: "next-sentence" }), /llama has no head "next-sentence"/);
+  const decoder = await loadModel(golden("llama"));
+  assert.throws(() => withHead(decoder, { head: "next-sentence" }), /llama has no head "next-sentence"/);
 });

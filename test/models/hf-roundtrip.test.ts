@@ -65,6 +65,12 @@ function headed<C extends ModelConfig>(family: ModelFamily<C>): Record<string, r
   );
 }
 
+/** What is padding to the reference: it has no position in RoBERTa, and a decoder's classifier does not read it. */
+function padOf(config: ModelConfig): unknown {
+  if ("padTokenId" in config) return config.padTokenId;
+  return headOf(config).kind === "sequence-classification" ? config.eosTokenIds[0] : undefined;
+}
+
 /** [family, config, largest file] */
 const cases: Record<string, readonly [unknown, ModelConfig, number?]> = {
   ...Object.assign({}, ...modelFamilies().map(headed)),
@@ -163,8 +169,7 @@ test("transformers opens what is written here and computes the same", { skip }, 
         [2, 12],
         Array.from({ length: 24 }, () => {
           const id = random.int(dials.vocabSize);
-          // What is padding to the model would have no position.
-          return "padTokenId" in config && id === config.padTokenId ? id + 1 : id;
+          return id === padOf(config) ? id + 1 : id;
         }),
       );
       const reading = kind === "encoder-decoder" ? { source: tokens } : {};

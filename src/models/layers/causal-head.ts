@@ -1,8 +1,23 @@
-import { matmul, type Shape, softCap, type Tensor, type Tree, withScope } from "../../engine/index.ts";
+import {
+  cast,
+  constant,
+  matmul,
+  maximum,
+  notEqual,
+  type Shape,
+  softCap,
+  sub,
+  sum,
+  type Tensor,
+  type Tree,
+  withScope,
+} from "../../engine/index.ts";
 import type { ForwardContext, ForwardInputs, ForwardOutputs, ModelConfig, ModelFamily } from "../family.ts";
+import { headOf } from "../head-config.ts";
 import { selectLast } from "./decoder.ts";
 import { linear } from "./linear.ts";
-import { moduleAt, plainWeight, requiredParameter } from "./module.ts";
+import { inModule, moduleAt, plainWeight, requiredParameter } from "./module.ts";
+import type { ParameterList } from "./parameter-list.ts";
 
 /** What a decoder computes below its head. */
 export interface TrunkOutputs {
@@ -25,7 +40,13 @@ export interface CausalHead<C extends ModelConfig> {
   softCap?(config: C): number | undefined;
 }
 
-/** `forward` and `hidden` of a decoder whose logits are the product of its last hidden states with a head, tied or not. */
+/** Path of the classifier of texts. */
+const score = "score";
+
+/**
+ * `forward` and `hidden` of a decoder whose logits are the product of its last hidden states with a head, tied or not; of a
+ * classifier the product of the last token's with `score` -> [B,labels].
+ */
 export function causalHead<C extends ModelConfig>(parts: CausalHead<C>): Pick<ModelFamily<C>, "forward" | "hidden"> {
   const { embeddings, head = "lm_head", trunk, softCap: capOf = () => undefined } = parts;
   const pathOf = (c: C): string => (c.tieWordEmbeddings ? embeddings : head);
@@ -37,6 +58,10 @@ export function causalHead<C extends ModelConfig>(parts: CausalHead<C>): Pick<Mo
   return {
     forward(params, inputs, c, context) {
       const { x, newCache, auxiliaryLoss } = trunk(params, inputs, c, context);
+      if (headOf(c).kind === "sequence-classification") {
+        const last = selectLast(x, inputs.lastIndex ?? lastOfText(inputs));
+        return { logits: inModule(params, score, (p) => linear(last, p)) };
+      }
       const last = inputs.lastIndex === undefined ? x : selectLast(x, inputs.lastIndex);
       const logits = withScope("lm_head", () => {
         const [y, cap] = [product(last, params, c), capOf(c)];
@@ -47,12 +72,28 @@ export function causalHead<C extends ModelConfig>(parts: CausalHead<C>): Pick<Mo
     },
 
     hidden(params, inputs, c, context) {
+      if (headOf(c).kind !== "lm") return undefined;
       const headWeight = plainWeight(moduleAt(params, pathOf(c)));
       if (headWeight === undefined) return undefined;
       const { x, auxiliaryLoss } = trunk(params, inputs, c, context);
       return { hidden: x, headWeight, softCap: capOf(c), auxiliaryLoss };
     },
   };
+}
+
+/** int32[B]: where the text of each row ends, which padding (segment 0) may follow. */
+function lastOfText({ tokens, segments }: Pick<ForwardInputs, "tokens" | "segments">): Tensor {
+  const [B, T] = tokens.shape as [number, number];
+  if (segments === undefined) return constant(new Int32Array(B).fill(T - 1), { shape: [B] });
+  const lengths = sum(cast(notEqual(segments, 0), "float32"), { axes: [1] });
+  return cast(maximum(sub(lengths, 1), 0), "int32");
+}
+
+/** The parameters of a decoder's head: none where it is the table of embeddings. */
+export function causalHeadParameters(list: ParameterList, c: ModelConfig, head = "lm_head"): void {
+  const { kind, labels } = headOf(c);
+  if (kind === "sequence-classification") list.linear(score, c.hiddenSize, labels.length, { isHead: true });
+  else if (!c.tieWordEmbeddings) list.linear(head, c.hiddenSize, c.vocabSize, { isHead: true });
 }
 
 /** A cache of keys and values of one shape, `<layer>.k` and `<layer>.v`, for the layers that `layerName` names. */

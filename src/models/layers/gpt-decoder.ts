@@ -1,6 +1,6 @@
 import { add, type Tensor, type Tree } from "../../engine/index.ts";
 import type { ForwardContext, ForwardInputs, ModelConfig, ModelFamily, ParameterSpec } from "../family.ts";
-import { causalHead, kvCacheShape, type TrunkOutputs } from "./causal-head.ts";
+import { causalHead, causalHeadParameters, kvCacheShape, type TrunkOutputs } from "./causal-head.ts";
 import { checkInputs, checkpointed, DropoutStreams, positionsOf } from "./decoder.ts";
 import { embedding } from "./embedding.ts";
 import { inModule, type Module } from "./module.ts";
@@ -105,6 +105,6 @@ export function gptDecoderParameters(
   list.embedding("transformer.wpe", c.contextLength, c.hiddenSize);
   for (let i = 0; i < c.numLayers; i++) layer(list, gptLayer(i));
   list.layerNorm("transformer.ln_f", c.hiddenSize);
-  if (!c.tieWordEmbeddings) list.linear("lm_head", c.hiddenSize, c.vocabSize, { isHead: true });
+  causalHeadParameters(list, c);
   return list.specs;
 }

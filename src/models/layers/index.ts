@@ -6,7 +6,7 @@ export {
   crossAttention,
   type DropoutSite,
 } from "./attention.ts";
-export { type CausalHead, causalHead, kvCacheShape, type TrunkOutputs } from "./causal-head.ts";
+export { type CausalHead, causalHead, causalHeadParameters, kvCacheShape, type TrunkOutputs } from "./causal-head.ts";
 export {
   checkInputs,
   checkpointed,

@@ -1,6 +1,6 @@
 import { constant, sizeOf, type Tensor } from "../../engine/index.ts";
 import type { ModelConfig, ModelFamily, ParameterSpec } from "../family.ts";
-import { type CausalHead, causalHead, kvCacheShape, type TrunkOutputs } from "./causal-head.ts";
+import { type CausalHead, causalHead, causalHeadParameters, kvCacheShape, type TrunkOutputs } from "./causal-head.ts";
 import { checkInputs, checkpointed, DropoutStreams, positionsOf } from "./decoder.ts";
 import { embedding } from "./embedding.ts";
 import { inModule, type Module } from "./module.ts";
@@ -150,6 +150,6 @@ export function rotaryDecoderParameters(
   for (let i = 0; i < c.numLayers; i++) layer(list, `${root}.layers.${i}`);
   if (norms === "layer") list.layerNorm(`${root}.${norm}`, c.hiddenSize);
   else list.rmsNorm(`${root}.${norm}`, c.hiddenSize, { start: norms });
-  if (!c.tieWordEmbeddings) list.linear(head, c.hiddenSize, c.vocabSize, { isHead: true });
+  causalHeadParameters(list, c, head);
   return list.specs;
 }

@@ -1,5 +1,6 @@
 import { PlinthError } from "../../base/index.ts";
 import type { TextPair } from "../../data/index.ts";
+import { encodeTextPairs, type HeadResult, runHead } from "../../generate/index.ts";
 import { headOf } from "../../models/index.ts";
 import { definePipeline } from "../pipeline.ts";
 import { headResult, softmax, topK } from "../scores.ts";
@@ -21,17 +22,20 @@ definePipeline<TextClassification>({
   head: "sequence-classification",
   create({ model, tokenizer, run }) {
     const { labels, problem } = headOf(model.config);
+    const logitsOf = async (text: string, pair: string | undefined): Promise<number[]> => {
+      if (model.family.kind !== "encoder") {
+        const [result] = await runHead(model, await encodeTextPairs(model, [{ text, pair }]), run);
+        return [...(result as HeadResult).values];
+      }
+      const maxLength = model.config.contextLength;
+      const options = { ...(pair === undefined ? {} : { pair }), addSpecialTokens: true, maxLength };
+      return [...(await headResult(model, await tokenizer.encodeWithOffsets(text, options), run)).values];
+    };
     return async (given, { topK: count = 1 } = {}) => {
       if (!(count >= 1))
         throw new PlinthError(`topK: expected at least 1, got ${count}`, "leave it out for the best label");
       const { text, pair } = typeof given === "string" ? { text: given, pair: undefined } : given;
-      const maxLength = model.config.contextLength;
-      const encoded = await tokenizer.encodeWithOffsets(text, {
-        ...(pair === undefined ? {} : { pair }),
-        addSpecialTokens: true,
-        maxLength,
-      });
-      const raw = [...(await headResult(model, encoded, run)).values];
+      const raw = await logitsOf(text, pair);
       const scores =
         problem === "regression"
           ? raw

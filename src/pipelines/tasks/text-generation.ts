@@ -22,7 +22,7 @@ export type TextGeneration = (
 definePipeline<TextGeneration>({
   names: ["text-generation"],
   create({ model, tokenizer, run }) {
-    expectDecoder(model.family, "pipeline text-generation");
+    expectDecoder(model.family, "pipeline text-generation", model.config);
     return async (prompt, { returnFullText, ...options } = {}) => {
       if (typeof prompt === "string") {
         const { text } = await generateText(model, prompt, { ...run, ...options });

@@ -67,7 +67,7 @@ definePretraining({
   summary: "predict the next token (decoders)",
   defaultOf: "decoder",
   prepare({ family, config }, { remat, assemble }) {
-    expectDecoder(family, "objective clm");
+    expectDecoder(family, "objective clm", config);
     return { loss: causalLm(family, config, { remat, assemble }), data: causalLmData, heldOut: causalLmHeldOut };
   },
 });
