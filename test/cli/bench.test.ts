@@ -3,8 +3,8 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { main } from "../../src/cli/main.ts";
 import type { ProfileGroup } from "../../src/engine/index.ts";
+import { plinth } from "./run-main.ts";
 
 const tiny = [
   "--layers",
@@ -26,14 +26,7 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true }));
 
-async function bench(...argv: string[]) {
-  let [out, err] = ["", ""];
-  const code = await main(["bench", ...argv], {
-    out: { write: (text: string) => (out += text) },
-    err: { write: (text: string) => (err += text) },
-  });
-  return { code, out, err };
-}
+const bench = (...argv: string[]) => plinth("bench", ...argv);
 
 interface ProfileDocument {
   readonly title: string;

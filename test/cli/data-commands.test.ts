@@ -3,21 +3,11 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { main } from "../../src/cli/main.ts";
 import { Tokenizer } from "../../src/data/index.ts";
+import { plinth } from "./run-main.ts";
 
 const root = mkdtempSync(join(tmpdir(), "plinth-cli-data-"));
 after(() => rmSync(root, { recursive: true, force: true }));
-
-async function plinth(...argv: readonly string[]): Promise<{ code: number; out: string; err: string }> {
-  let out = "";
-  let err = "";
-  const code = await main(argv, {
-    out: { write: (text: string) => void (out += text) },
-    err: { write: (text: string) => void (err += text) },
-  });
-  return { code, out, err };
-}
 
 const notes = join(root, "notes");
 mkdirSync(notes);

@@ -5,16 +5,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { PlinthError } from "../../src/base/index.ts";
-import { main } from "../../src/cli/main.ts";
-
-async function plinth(...argv: string[]) {
-  let [out, err] = ["", ""];
-  const code = await main(argv, {
-    out: { write: (text: string) => (out += text) },
-    err: { write: (text: string) => (err += text) },
-  });
-  return { code, out, err };
-}
+import { plinth } from "./run-main.ts";
 
 const commands = [
   "quickstart",

@@ -5,19 +5,10 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { main } from "../../src/cli/main.ts";
 import { readNumbers, short } from "../../src/cli/scale/plan.ts";
 import { buildDataset } from "../../src/data/index.ts";
 import { allSkills, trainingTexts } from "../../src/evaluate/index.ts";
-
-async function plinth(...argv: string[]) {
-  let [out, err] = ["", ""];
-  const code = await main(argv, {
-    out: { write: (text: string) => (out += text) },
-    err: { write: (text: string) => (err += text) },
-  });
-  return { code, out, err };
-}
+import { plinth } from "./run-main.ts";
 
 interface Report {
   lr: number;

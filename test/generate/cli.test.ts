@@ -4,8 +4,8 @@ import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { main } from "../../src/cli/main.ts";
 import { asset, skipWithout } from "../assets.ts";
+import { plinth } from "../cli/run-main.ts";
 import { stories } from "./support.ts";
 
 const golden = "weights/stories260K/golden.json";
@@ -15,16 +15,6 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), "plinth-generate-"));
 });
 after(() => rm(folder, { recursive: true, force: true }));
-
-async function plinth(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  let out = "";
-  let err = "";
-  const code = await main(argv, {
-    out: { write: (text: string) => (out += text) },
-    err: { write: (text: string) => (err += text) },
-  });
-  return { code, out, err };
-}
 
 /** The program itself, with text piped in. */
 function piped(input: string, ...argv: string[]): Promise<{ code: number | null; out: string; err: string }> {
