@@ -33,6 +33,11 @@ class Epilogue {
 
   bool isNeeded() const { return isNeeded_; }
 
+  // The output, if all there is to do is to round to bfloat16.
+  BFloat16* narrowed() const {
+    return isNarrowing_ && args_.out[0].dtype == DType::BFloat16 ? args_.out[0].as<BFloat16>() : nullptr;
+  }
+
   // Rows of `columns` finished sums each, `stride` apart; the first is element `first` of the row-major product, the next row
   // `step` elements on. On the calling thread, in its scratch slot 4.
   void apply(int64_t first, int64_t rows, int64_t columns, int64_t step, const float* sums, int64_t stride) const {

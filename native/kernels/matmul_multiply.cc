@@ -30,6 +30,9 @@ constexpr int64_t kDirectColumns = 512, kCrowdedColumns = 256;
 constexpr int64_t kLastWork = int64_t{1} << 21;
 constexpr int64_t kLastDirectWork = int64_t{1} << 18;
 constexpr int64_t kLeastWork = int64_t{1} << 17;
+// Panels of the inner operand that a part of a group should have: each part packs the group again, which takes as long as
+// multiplying by one panel, or half of it.
+constexpr int64_t kLeastPart = 6;
 // Terms packed by a task.
 constexpr int64_t kPackWork = int64_t{1} << 15;
 
@@ -40,7 +43,7 @@ struct Task {
 
 // Groups that shrink towards the end, the last ones cut across the inner operand, so that all threads end together.
 std::vector<Task> planTasks(int64_t outerPanels, int64_t innerPanels, int64_t most, int64_t tileWork, int64_t lastWork,
-                            int threads) {
+                            int64_t mostParts, int threads) {
   std::vector<Task> tasks;
   const int64_t panelWork = innerPanels * tileWork;
   const int64_t least = std::clamp<int64_t>(kLeastWork / panelWork, 1, most);
@@ -48,7 +51,7 @@ std::vector<Task> planTasks(int64_t outerPanels, int64_t innerPanels, int64_t mo
     const int64_t left = outerPanels - at;
     const int64_t group = std::min(left, std::clamp<int64_t>(left / (2 * threads), least, most));
     const bool isLast = threads > 1 && left <= 3 * threads;
-    const int64_t parts = isLast ? std::clamp<int64_t>(group * panelWork / lastWork, 1, innerPanels) : 1;
+    const int64_t parts = isLast ? std::clamp<int64_t>(group * panelWork / lastWork, 1, mostParts) : 1;
     for (int64_t part = 0; part < parts; part++) {
       tasks.push_back({at, at + group, innerPanels * part / parts, innerPanels * (part + 1) / parts});
     }
@@ -67,7 +70,7 @@ struct Lines {
 // read from `direct`, if there is such.
 template <typename Terms>
 void multiplyPanels(const Panels& a, const Panels& b, const Lines& direct, const Task& range, bool innerIsA, int64_t items,
-                    float* c, int64_t strideC, bool add) {
+                    TileResult result, Ahead ahead) {
   // The outer panels of a task are packed at 0; the inner ones lie where they belong.
   const int64_t outer = range.to - range.from;
   const int64_t aFrom = innerIsA ? range.innerFrom : 0, aTo = innerIsA ? range.innerTo : outer;
@@ -80,8 +83,12 @@ void multiplyPanels(const Panels& a, const Panels& b, const Lines& direct, const
       const bool isDirect = direct.data != nullptr && rows == kMr;
       const Tile tile = isDirect ? pickDirectTile<Terms>(vectors) : pickTile<Terms>(heightFor(rows), vectors);
       const float* lines = isDirect ? direct.data + i * kMr * direct.stride : a.at(i);
-      tile(items, lines, direct.stride, b.at(j), c + (i - aFrom) * a.fullWidth * strideC + (j - bFrom) * b.fullWidth, strideC,
-           static_cast<int>(rows), static_cast<int>(columns), add);
+      TileResult part = result;
+      part.c += (i - aFrom) * a.fullWidth * result.stride + (j - bFrom) * b.fullWidth;
+      if (part.narrow != nullptr) part.narrow += (i - aFrom) * a.fullWidth * result.narrowStride + (j - bFrom) * b.fullWidth;
+      part.rows = static_cast<int>(rows);
+      part.columns = static_cast<int>(columns);
+      tile(items, lines, direct.stride, b.at(j), part, ahead);
     }
   }
 }
@@ -93,7 +100,9 @@ class Multiplication {
     const int64_t items = ceilDiv(p.K, Terms::kPerItem);
     const int64_t aPanels = ceilDiv(p.M, kMr);
     isShallow_ = items <= kShallowItems;
-    innerIsA_ = p.M <= kThinRows ||
+    const bool readsA = p.M > kThinRows && p.N <= kDirectColumns && liesAsItems(p.a, p.K, p.N <= kCrowdedColumns ? 7 : 4);
+    isInPlace_ = readsA && !isShallow_ && p.M * items * 4 <= kNearBytes && (p.epilogue == nullptr || p.epilogue->narrowed() != nullptr);
+    innerIsA_ = p.M <= kThinRows || isInPlace_ ||
                 (!isShallow_ && (p.N >= 4 * p.M || (p.a.lineStride == 1 && p.b.lineStride == 1 && p.N > p.M)));
     // 16 rows: 8 + 8 rather than 14 + 2
     aWidth_ = p.M <= kThinRows ? heightFor(ceilDiv(p.M, aPanels)) : kMr;
@@ -110,7 +119,7 @@ class Multiplication {
     const int64_t pieces = ceilDiv(innerLines_, lines);
     pieceLines_ = ceilDiv(ceilDiv(innerLines_, pieces), innerWidth) * innerWidth;
     blockItems_ = std::min(items, kBlockK);
-    isDirect_ = !innerIsA_ && p.N <= kDirectColumns && liesAsItems(p.a, p.K, p.N <= kCrowdedColumns ? 7 : 4);
+    isDirect_ = readsA && (!innerIsA_ || isInPlace_);
   }
 
   void run() {
@@ -155,10 +164,10 @@ class Multiplication {
     const int64_t blocks = ceilDiv(terms, kBlockTerms);
     const Panels shape = panelsOfInner(nullptr, lines);
     const int64_t blockFloats = shape.count() * shape.stride;
-    float* packed = static_cast<float*>(ThreadPool::scratch(blocks * blockFloats * 4, kInnerSlot));
+    float* packed = isInPlace_ ? nullptr : static_cast<float*>(ThreadPool::scratch(blocks * blockFloats * 4, kInnerSlot));
     const auto innerBlock = [&](int64_t block) { return panelsOfInner(packed + block * blockFloats, lines); };
     const auto termsOf = [&](int64_t block) { return std::min(kBlockTerms, terms - block * kBlockTerms); };
-    packInner(line, k, blocks, innerBlock, termsOf);
+    if (!isInPlace_) packInner(line, k, blocks, innerBlock, termsOf);
 
     const int64_t outerWidth = innerIsA_ ? kNr : aWidth_;
     const int64_t outerPanels = ceilDiv(outerLines_, outerWidth);
@@ -166,8 +175,11 @@ class Multiplication {
     const int64_t most =
         isNear ? 2 : std::clamp<int64_t>(kOuterBytes / (panelFloats(static_cast<int>(outerWidth), blockItems_) * 4), 1, 16);
     const int64_t tileWork = int64_t{kMr} * kNr * ceilDiv(terms, Terms::kPerItem);
-    const int64_t lastWork = isDirect_ ? kLastDirectWork : kLastWork;
-    const std::vector<Task> tasks = planTasks(outerPanels, shape.count(), most, tileWork, lastWork, pool_.threads());
+    const bool packsOuter = !isDirect_ || isInPlace_;
+    const int64_t lastWork = packsOuter ? kLastWork : kLastDirectWork;
+    const int64_t threads = pool_.threads(), innerPanels = shape.count();
+    const int64_t mostParts = !packsOuter ? innerPanels : std::min(innerPanels, std::max(threads, innerPanels / kLeastPart));
+    const std::vector<Task> tasks = planTasks(outerPanels, innerPanels, most, tileWork, lastWork, mostParts, pool_.threads());
     const bool isEnd = k + terms == p_.K;
     pool_.parallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t index) {
       const Task& task = tasks[static_cast<size_t>(index)];
@@ -178,7 +190,7 @@ class Multiplication {
       const Panels packedOuter = panelsOfOuter(memory, groupLines);
       const auto pack = [&](int64_t block) {
         const int64_t n = termsOf(block), items = ceilDiv(n, Terms::kPerItem);
-        const int64_t first = isDirect_ ? groupLines / kMr : 0;
+        const int64_t first = packsOuter ? 0 : groupLines / kMr;
         packPanels<Terms>(outer(), outerLine, packedOuter, first, packedOuter.count(), k + block * kBlockTerms, n, 0, items);
       };
       // The task's part of the result that belongs to panels [from, to) of the inner operand.
@@ -187,19 +199,40 @@ class Multiplication {
         const int64_t rows = innerIsA_ ? partLines : groupLines, columns = innerIsA_ ? groupLines : partLines;
         const int64_t row = innerIsA_ ? line + innerFrom : outerLine, column = innerIsA_ ? outerLine : line + innerFrom;
         const Target target = targetOf(line, row, column, rows, columns);
+        BFloat16* narrow = p_.epilogue != nullptr ? p_.epilogue->narrowed() : nullptr;
+        if (narrow != nullptr) narrow += p_.first + row * p_.strideC + column;
         for (int64_t block = 0; block < blocks; block++) {
           if (!isPacked) pack(block);
-          const Panels packedInner = innerBlock(block);
+          Panels packedInner = isInPlace_ ? shape : innerBlock(block);
+          if (isInPlace_ && to * kMr > lines) {
+            // The last few lines make no full panel.
+            packedInner.data = static_cast<float*>(ThreadPool::scratch(blockFloats * 4, kRowsSlot));
+            packPanels<Terms>(p_.a, line, packedInner, to - 1, to, k + block * kBlockTerms, termsOf(block), 0,
+                              ceilDiv(termsOf(block), Terms::kPerItem));
+          }
           Lines direct;
+          Ahead ahead;
+          if (!isDirect_) {
+            // The next block of this group, or the first one of the task that this thread is likely to take next.
+            const int64_t steps = (task.to - task.from) * (to - from) * ceilDiv(ceilDiv(termsOf(block), Terms::kPerItem), kAheadItems);
+            const size_t next = static_cast<size_t>(index + pool_.threads());
+            if (block + 1 < blocks) {
+              ahead = aheadOf(outerLine, groupLines, k + (block + 1) * kBlockTerms, termsOf(block + 1), steps);
+            } else if (next < tasks.size() && tasks[next].from != task.from) {
+              const int64_t nextLine = tasks[next].from * outerWidth;
+              ahead = aheadOf(nextLine, std::min(outerLines_, tasks[next].to * outerWidth) - nextLine, k, termsOf(0), steps);
+            }
+          }
           if (isDirect_) {
-            const char* data = p_.a.at(outerLine, k + block * kBlockTerms);
+            const char* data = p_.a.at(innerIsA_ ? line : outerLine, k + block * kBlockTerms);
             direct = {reinterpret_cast<const float*>(data), p_.a.lineStride / Terms::kPerItem};
           }
           multiplyPanels<Terms>(innerIsA_ ? packedInner : packedOuter, innerIsA_ ? packedOuter : packedInner, direct,
-                                {task.from, task.to, from, to}, innerIsA_, ceilDiv(termsOf(block), Terms::kPerItem), target.c,
-                                target.stride, k > 0 || block > 0);
+                                {task.from, task.to, from, to}, innerIsA_, ceilDiv(termsOf(block), Terms::kPerItem),
+                                {target.c, target.stride, isEnd && block + 1 == blocks ? narrow : nullptr, p_.strideC, 0, 0, k > 0 || block > 0},
+                                ahead);
         }
-        if (p_.epilogue != nullptr && isEnd) {
+        if (p_.epilogue != nullptr && isEnd && narrow == nullptr) {
           p_.epilogue->apply(p_.first + row * p_.strideC + column, rows, columns, p_.strideC, target.c, target.stride);
         }
       };
@@ -210,6 +243,15 @@ class Multiplication {
         strip(from, std::min(task.innerTo, from + step), true);
       }
     });
+  }
+
+  // Lines of the outer operand brought near.
+  Ahead aheadOf(int64_t line, int64_t lines, int64_t k, int64_t terms, int64_t steps) const {
+    const Operand& operand = outer();
+    const int64_t size = bytesOf(operand.dtype);
+    if (operand.kStride == 1) return {operand.at(line, k), lines, terms * size, operand.lineStride * size, steps};
+    if (operand.lineStride == 1) return {operand.at(line, k), terms, lines * size, operand.kStride * size, steps};
+    return {};
   }
 
   struct Target {
@@ -250,6 +292,7 @@ class Multiplication {
   const Product& p_;
   ThreadPool& pool_;
   bool innerIsA_, isShallow_, isDirect_;
+  bool isInPlace_;  // a is inner and direct: nothing is packed for all threads, which spares them waiting for each other
   int aWidth_;
   int64_t innerLines_, outerLines_, pieceLines_, pieceTerms_, blockItems_;
   float* sums_ = nullptr;

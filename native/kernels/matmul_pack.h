@@ -102,19 +102,27 @@ void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines
     const int64_t whole = std::min<int64_t>(items, terms / kPer);
     // Rows of memory are too far apart for the hardware's prefetchers.
     constexpr int64_t kRowsAhead = 16, kLine = 64 / sizeof(T);
-    for (int64_t item = 0; item < items; item++) {
-      const T* row = from + item * kPer * kStride;
-      if (lines >= width && width % kLanes == 0 && item < whole) {
+    int64_t item = 0;
+    if (width == kNr && lines >= kNr) {
+      // What is written here was read by the other threads last: their caches take long to give it up.
+      constexpr int64_t kItemsAhead = 8;
+      for (; item < whole; item++) {
+        const T* row = from + item * kPer * kStride;
+        float* place = to + item * kNr;
         for (int t = 0; t < kPer; t++) {
-          for (int64_t i = 0; i < width; i += kLine) PLINTH_PREFETCH_L2(row + (kRowsAhead + t) * kStride + i);
+          for (int64_t i = 0; i < kNr; i += kLine) PLINTH_PREFETCH_L2(row + (kRowsAhead + t) * kStride + i);
         }
-        for (int i = 0; i < width; i += kLanes) {
-          simd::store(to + item * width + i, Read::across(row + i, kStride, kPer, kLanes));
+        PLINTH_UNROLL
+        for (int j = 0; j < kNv; j++) {
+          PLINTH_PREFETCH_WRITE(place + kItemsAhead * kNr + j * kLanes);
+          simd::store(place + j * kLanes, Read::across(row + j * kLanes, kStride, kPer, kLanes));
         }
-      } else {
-        for (int t = 0; t < kPer; t++) PLINTH_PREFETCH_L2(row + (kRowsAhead + t) * kStride);
-        for (int i = 0; i < width; i += kLanes) put(item, i, Read::across(row + i, kStride, terms - item * kPer, lines - i));
       }
+    }
+    for (; item < items; item++) {
+      const T* row = from + item * kPer * kStride;
+      for (int t = 0; t < kPer; t++) PLINTH_PREFETCH_L2(row + (kRowsAhead + t) * kStride);
+      for (int i = 0; i < width; i += kLanes) put(item, i, Read::across(row + i, kStride, terms - item * kPer, lines - i));
     }
   } else if (kStride == 1) {
     // Places beyond the lines repeat the last one: what is summed there is never stored.
@@ -122,7 +130,7 @@ void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines
     for (int i = 0; i < ceilDiv(width, kLanes) * kLanes; i++) offsets[i] = std::min<int64_t>(i, lines - 1) * lineStride;
     F32 block[kLanes];
     // Ahead in the second-level cache: lines a multiple of a page apart share few places of the first.
-    constexpr int64_t kAhead = 1024 / sizeof(T);
+    constexpr int64_t kAhead = 1024 / sizeof(T), kLine = 64 / sizeof(T);
     for (int64_t item = 0; item < items; item += kLanes) {
       const int64_t n = std::min<int64_t>(items - item, kLanes), left = terms - item * kPer;
       const T* column = from + item * kPer;
@@ -131,7 +139,7 @@ void packTyped(const T* from, int64_t lineStride, int64_t kStride, int64_t lines
           PLINTH_UNROLL
           for (int l = 0; l < kLanes; l++) {
             block[l] = Read::along(column + offsets[i + l], kLanes * kPer);
-            PLINTH_PREFETCH_L2(column + offsets[i + l] + kAhead);
+            for (int64_t t = 0; t < kLanes * kPer; t += kLine) PLINTH_PREFETCH_L2(column + offsets[i + l] + kAhead + t);
           }
         } else {
           for (int l = 0; l < kLanes; l++) block[l] = Read::along(column + offsets[i + l], left);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <iterator>
 
+#include "kernels/element.h"
 #include "kernels/transpose.h"
 #include "simd.h"
 
@@ -36,10 +37,16 @@ constexpr int64_t kBlockK = 384;
 #define PLINTH_RESTRICT __restrict__
 #define PLINTH_PREFETCH(p) __builtin_prefetch(p)
 #define PLINTH_PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
+#if defined(__AVX512F__)
+#define PLINTH_PREFETCH_WRITE(p) asm volatile("prefetchw %0" ::"m"(*(p)))
+#else
+#define PLINTH_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
+#endif
 #else
 #define PLINTH_RESTRICT __restrict
 #define PLINTH_PREFETCH(p) (void)(p)
 #define PLINTH_PREFETCH_L2(p) (void)(p)
+#define PLINTH_PREFETCH_WRITE(p) (void)(p)
 #endif
 
 // A panel holds 32-bit items: a float32 term each, or two successive terms of K as bfloat16 (the second 0 beyond an odd K).
@@ -59,18 +66,62 @@ using Bf16Terms = PairTerms;
 using Bf16Terms = FloatTerms;
 #endif
 
-// c[rows, columns] (+)= a[items][MR] * b[items][NV * kLanes], rows <= MR, columns <= NV * kLanes. Unpacked, a is
-// MR lines of items `lineStride` apart.
+// Brings memory into the second-level cache a few lines at a time, between multiply-adds: what will be packed next. Packing waits
+// for memory, tiles do not.
+class Ahead {
+ public:
+  Ahead() = default;
+  // `rows` rows of `bytes` bytes, `pitch` apart, in `steps` steps.
+  Ahead(const char* from, int64_t rows, int64_t bytes, int64_t pitch, int64_t steps)
+      : row_(reinterpret_cast<uintptr_t>(from) / kLine * kLine), pitch_(pitch), rowsLeft_(rows) {
+    width_ = bytes + static_cast<int64_t>(reinterpret_cast<uintptr_t>(from) - row_);
+    perStep_ = (rows * ((width_ + kLine - 1) / kLine) + steps - 1) / steps;
+  }
+
+  void step() {
+    for (int64_t i = 0; i < perStep_ && rowsLeft_ > 0; i++) {
+      PLINTH_PREFETCH_L2(reinterpret_cast<const char*>(row_) + at_);
+      at_ += kLine;
+      if (at_ < width_) continue;
+      at_ = 0;
+      row_ += static_cast<uintptr_t>(pitch_);
+      rowsLeft_--;
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  uintptr_t row_ = 0;
+  int64_t pitch_ = 0, width_ = 0, at_ = 0, rowsLeft_ = 0, perStep_ = 0;
+};
+
+// Items of a packed tile between two steps of `Ahead`.
+constexpr int64_t kAheadItems = 64;
+
+// Where the sums of a tile go: c (or c + sums, `add`), or rounded to bfloat16 to `narrow`, which makes c needless unless `add`.
+// Of a tile only rows x columns are wanted.
+struct TileResult {
+  float* c;
+  int64_t stride;
+  BFloat16* narrow;
+  int64_t narrowStride;
+  int rows, columns;
+  bool add;
+};
+
+// The sums of a[items][MR] * b[items][NV * kLanes]. Unpacked, a is MR lines of items `lineStride` apart.
 template <int MR, int NV, typename Terms, bool kIsPacked = true>
-void tile(int64_t items, const float* PLINTH_RESTRICT a, int64_t lineStride, const float* PLINTH_RESTRICT b,
-          float* PLINTH_RESTRICT c, int64_t strideC, int rows, int columns, bool add) {
+void tile(int64_t items, const float* PLINTH_RESTRICT a, int64_t lineStride, const float* PLINTH_RESTRICT b, const TileResult& result,
+          Ahead& ahead) {
   F32 sum[MR][NV];
   PLINTH_UNROLL
   for (int i = 0; i < MR; i++) {
     PLINTH_UNROLL
     for (int j = 0; j < NV; j++) sum[i][j] = simd::zero();
-    PLINTH_PREFETCH(c + i * strideC);
-    if (NV > 1) PLINTH_PREFETCH(c + i * strideC + 16);
+    if (result.narrow != nullptr) PLINTH_PREFETCH(result.narrow + i * result.narrowStride);
+    if (result.narrow != nullptr && !result.add) continue;
+    PLINTH_PREFETCH(result.c + i * result.stride);
+    if (NV > 1) PLINTH_PREFETCH(result.c + i * result.stride + 16);
   }
   const auto step = [&](auto&& itemOf) {
     F32 column[NV];
@@ -86,9 +137,13 @@ void tile(int64_t items, const float* PLINTH_RESTRICT a, int64_t lineStride, con
     b += NV * kLanes;
   };
   if constexpr (kIsPacked) {
-    for (int64_t k = 0; k < items; k++) {
-      step([&](int i) { return a[i]; });
-      a += MR;
+    for (int64_t k = 0; k < items; k += kAheadItems) {
+      ahead.step();
+      const int64_t n = items - k < kAheadItems ? items - k : kAheadItems;
+      for (int64_t t = 0; t < n; t++) {
+        step([&](int i) { return a[i]; });
+        a += MR;
+      }
     }
   } else {
     // A cache line of each line of a at a time; the next MR lines' are on their way meanwhile.
@@ -103,31 +158,29 @@ void tile(int64_t items, const float* PLINTH_RESTRICT a, int64_t lineStride, con
       }
     }
   }
-  if (rows == MR && columns == NV * kLanes) {
-    PLINTH_UNROLL
-    for (int i = 0; i < MR; i++) {
-      PLINTH_UNROLL
-      for (int j = 0; j < NV; j++) {
-        float* to = c + i * strideC + j * kLanes;
-        simd::store(to, add ? simd::load(to) + sum[i][j] : sum[i][j]);
-      }
-    }
-    return;
-  }
+  const bool isWhole = result.rows == MR && result.columns == NV * kLanes;
   PLINTH_UNROLL
   for (int i = 0; i < MR; i++) {
     PLINTH_UNROLL
     for (int j = 0; j < NV; j++) {
-      const int n = columns - j * kLanes;
-      if (i < rows && n > 0) {
-        float* to = c + i * strideC + j * kLanes;
-        simd::storeUpTo(to, add ? simd::loadUpTo(to, n) + sum[i][j] : sum[i][j], n);
+      float* at = result.c + i * result.stride + j * kLanes;
+      const int64_t narrowAt = i * result.narrowStride + j * kLanes;
+      if (isWhole) {
+        const F32 x = result.add ? simd::load(at) + sum[i][j] : sum[i][j];
+        if (result.narrow != nullptr) storeVector(result.narrow + narrowAt, x);
+        else simd::store(at, x);
+        continue;
       }
+      const int n = result.columns - j * kLanes;
+      if (i >= result.rows || n <= 0) continue;
+      const F32 x = result.add ? simd::loadUpTo(at, n) + sum[i][j] : sum[i][j];
+      if (result.narrow != nullptr) storeVectorUpTo(result.narrow + narrowAt, x, n);
+      else simd::storeUpTo(at, x, n);
     }
   }
 }
 
-using Tile = void (*)(int64_t, const float*, int64_t, const float*, float*, int64_t, int, int, bool);
+using Tile = void (*)(int64_t, const float*, int64_t, const float*, const TileResult&, Ahead&);
 
 // Heights a panel of A may have: full panels kMr, the last one the smallest of these that holds it.
 #if defined(__AVX512F__)
