@@ -143,7 +143,7 @@ function cases(): Case[] {
   list.push(
     { name: "float32 by bfloat16", a: operand([9, 70], 3), b: operand([70, 50], 4, { dtype: "bfloat16" }) },
     // Lines of whole words, which the tile may read without packing, and some that share too few sets of the cache for that.
-    ...[772, 1024, 2048].map((K) => ({
+    ...[80, 772, 1024, 2048].map((K) => ({
       name: `bfloat16 100x${K}x70 as it lies`,
       a: operand([100, K], 3, { dtype: "bfloat16", offset: 4 }),
       b: operand([K, 70], 4, { dtype: "bfloat16", order: [1, 0] }),
@@ -269,6 +269,7 @@ for (const addon of addons()) {
           [3, 1700, 90, true],
           [20, 65, 1030, false],
           [130, 40, 47, true],
+          [130, 90, 75, false],
           [70, 900, 200, false],
           [9, 0, 33, false],
           [150, 9000, 50, true],
@@ -314,7 +315,11 @@ for (const addon of addons()) {
             const [narrow] = await runKernel(addon, "matmul", [a, b], [{ dtype: "float16", shape }], {
               ints: [operands],
             });
-            assert.deepEqual(narrow, expected[2], `${where}, narrow, ${threads} threads`);
+            assert.deepEqual(narrow, expected[2], `${where}, float16, ${threads} threads`);
+            const [rounds] = await runKernel(addon, "matmul", [a, b], [{ dtype: "bfloat16", shape }], {
+              ints: [operands],
+            });
+            assert.deepEqual(rounds, Uint16Array.from(sums, bfloat16), `${where}, bfloat16, ${threads} threads`);
           }
         }
       }
