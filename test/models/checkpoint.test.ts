@@ -56,7 +56,16 @@ async function rejects(dir: string, message: RegExp): Promise<void> {
 }
 
 suite("what the reference wrote", () => {
-  for (const name of ["gpt2", "gpt2-variant", "llama-gqa", "llama3", "llama-bf16-sharded", "gpt2-f16-bare"]) {
+  for (const name of [
+    "gpt2",
+    "gpt2-variant",
+    "gpt_neox",
+    "gpt_neox-variant",
+    "llama-gqa",
+    "llama3",
+    "llama-bf16-sharded",
+    "gpt2-f16-bare",
+  ]) {
     test(`${name}: loaded and saved, the same bytes`, async () => {
       const dir = await copyOf(name);
       const out = join(root, `out-${name}`);
@@ -93,19 +102,30 @@ suite("what the reference wrote", () => {
     }
   });
 
-  test("masks of old checkpoints and the tied copy are kept", async () => {
-    const dir = await copyOf("gpt2");
-    await editWeights(dir, (tensors) => {
-      tensors.set("transformer.h.0.attn.bias", { dtype: "U8", shape: [1, 1, 2, 2], bytes: Uint8Array.of(1, 0, 1, 1) });
-      tensors.set("lm_head.weight", tensors.get("transformer.wte.weight") as StoredTensor);
+  const mask: StoredTensor = { dtype: "U8", shape: [1, 1, 2, 2], bytes: Uint8Array.of(1, 0, 1, 1) };
+  for (const [name, inert, copy, original] of [
+    ["gpt2", ["transformer.h.0.attn.bias"], "lm_head.weight", "transformer.wte.weight"],
+    [
+      "gpt_neox-variant",
+      ["bias", "masked_bias", "rotary_emb.inv_freq"].map((leaf) => `gpt_neox.layers.1.attention.${leaf}`),
+      "embed_out.weight",
+      "gpt_neox.embed_in.weight",
+    ],
+  ] as const) {
+    test(`${name}: masks of old checkpoints and the tied copy are kept`, async () => {
+      const dir = await copyOf(name);
+      await editWeights(dir, (tensors) => {
+        for (const unused of inert) tensors.set(unused, mask);
+        tensors.set(copy, tensors.get(original) as StoredTensor);
+      });
+      const model = await loadModel(dir);
+      assert.ok(!model.params.has(copy));
+      const out = join(root, `masks-${name}`);
+      await saveModel(model, out);
+      const file = "model.safetensors";
+      assert.ok((await readFile(join(dir, file))).equals(await readFile(join(out, file))));
     });
-    const model = await loadModel(dir);
-    assert.ok(!model.params.has("lm_head.weight"));
-    const out = join(root, "masks");
-    await saveModel(model, out);
-    const file = "model.safetensors";
-    assert.ok((await readFile(join(dir, file))).equals(await readFile(join(out, file))));
-  });
+  }
 });
 
 suite("saving what changed", () => {
