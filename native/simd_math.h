@@ -3,6 +3,12 @@
 #pragma once
 #include "simd.h"
 
+#if defined(__GNUC__)
+#define PLINTH_ALWAYS_INLINE inline __attribute__((always_inline))
+#else
+#define PLINTH_ALWAYS_INLINE inline
+#endif
+
 namespace plinth::simd {
 
 /** c[0] + c[1] x + c[2] x^2 + ... */
@@ -57,7 +63,8 @@ inline F32 tanh(F32 x) {
   return select(less(magnitude, splat(0.65f)), small, copySign(large, x));
 }
 
-inline F32 erf(F32 x) {
+// Inlined whatever the compiler thinks of its size: it is the loop of GELU, and a call would load its constants every time.
+PLINTH_ALWAYS_INLINE F32 erf(F32 x) {
   constexpr float cSmall[] = {1.283791661e-01f,  -3.761263490e-01f, 1.128369421e-01f, -2.685927227e-02f,
                               5.200638436e-03f, -8.137475234e-04f, 8.345358947e-05f};
   // -log(1 - erf(t)) = t + t Q(t)

@@ -53,12 +53,7 @@ inline I32 clampedInt(F32 x) {
   return select(notEqual(x, x), splatInt(0), whole);
 }
 
-// The nearest narrow float, widened again: what a value is after being stored and loaded.
-inline F32 roundBf16(F32 x) {
-  uint16_t lanes[kLanes];
-  storeBf16(lanes, x);
-  return loadBf16(lanes);
-}
+// The nearest float16, widened again: what a value is after being stored and loaded.
 inline F32 roundF16(F32 x) {
   uint16_t lanes[kLanes];
   storeF16(lanes, x);
@@ -146,7 +141,7 @@ inline void runOpcode(Opcode op, float* to, const float* a, const float* b, cons
     case O::op_ieq: return binary(to, a, b, n, [](F32 x, F32 y) { return oneWhere(equal(bitsOf(x), bitsOf(y))); });
     case O::op_int_to_float: return unary(to, a, n, [](F32 x) { return toFloat(bitsOf(x)); });
     case O::op_float_to_int: return unary(to, a, n, [](F32 x) { return floatOf(fused_loops::clampedInt(x)); });
-    case O::op_round_bf16: return unary(to, a, n, fused_loops::roundBf16);
+    case O::op_round_bf16: return unary(to, a, n, [](F32 x) { return simd::roundToBf16(x); });
     case O::op_round_f16: return unary(to, a, n, fused_loops::roundF16);
     case O::op_load:
     case O::op_load_int:
