@@ -1,6 +1,13 @@
 export { type ChatPrompt, chatPrompt, promptRoom } from "./chat.ts";
 export { generate, generateAll, generateText } from "./generate.ts";
-export { type Gap, infill, infillingPrompt } from "./infill.ts";
+export {
+  type Gap,
+  type InfillingOrder,
+  type InfillOptions,
+  infill,
+  infillingOrders,
+  infillingPrompt,
+} from "./infill.ts";
 export type {
   EndEvent,
   FinishReason,

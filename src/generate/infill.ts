@@ -11,18 +11,32 @@ export interface Gap {
   readonly suffix: string;
 }
 
+/**
+ * The orders of a prompt (Bavarian et al. 2022): `psm`, `<prefix> prefix <suffix> suffix <middle>`, which every model that
+ * fills in the middle knows; `spm`, `<prefix> <suffix> suffix <middle> prefix`, which StarCoder and the models trained here
+ * know too: what is before the gap is then next to it, and small models do better.
+ */
+export const infillingOrders = ["psm", "spm"] as const;
+
+export type InfillingOrder = (typeof infillingOrders)[number];
+
+export interface InfillOptions extends GenerateOptions {
+  /** Default `psm`. */
+  readonly order?: InfillingOrder | undefined;
+}
+
 const defaultMaxTokens = 256;
 
 /**
- * The prompt after which a model trained on filling in the middle writes what belongs between prefix and suffix:
- * `<prefix> prefix <suffix> suffix <middle>` (Bavarian et al. 2022, PSM). Where the context is short, what is far from the
- * gap is left out, so that `maxTokens`, but at most half of the context, are left for the middle. Special tokens written
- * in the texts are read as text. Throws PlinthError when the model's tokenizer lacks the tokens.
+ * The prompt after which a model trained on filling in the middle writes what belongs between prefix and suffix. Where the
+ * context is short, what is far from the gap is left out, so that `maxTokens` (default 256), but at most half of the
+ * context, are left for the middle. Special tokens written in the texts are read as text. Throws PlinthError when the
+ * model's tokenizer lacks the tokens.
  */
 export async function infillingPrompt(
   model: Model,
   { prefix, suffix }: Gap,
-  maxTokens = defaultMaxTokens,
+  { maxTokens = defaultMaxTokens, order = "psm" }: Pick<InfillOptions, "maxTokens" | "order"> = {},
 ): Promise<Int32Array> {
   const tokenizer = infillingTokenizer(model);
   const tokens = requiredInfillingTokens(tokenizer);
@@ -36,13 +50,18 @@ export async function infillingPrompt(
   const kept = Math.max(half, room - after.length);
   const left = before.length > kept ? before.slice(before.length - kept) : before;
   const right = after.slice(0, room - left.length);
-  return Int32Array.from([...bos, tokens.prefix, ...left, tokens.suffix, ...right, tokens.middle]);
+  const parts =
+    order === "psm"
+      ? [...left, tokens.suffix, ...right, tokens.middle]
+      : [tokens.suffix, ...right, tokens.middle, ...left];
+  return Int32Array.from([...bos, tokens.prefix, ...parts]);
 }
 
 /** Writes what belongs between two texts. Ends where the model says that the suffix is reached. */
-export async function infill(model: Model, gap: Gap, options: GenerateOptions = {}): Promise<Generation> {
-  const prompt = await infillingPrompt(model, gap, options.maxTokens);
-  return await generateText(model, prompt, { maxTokens: defaultMaxTokens, ...options });
+export async function infill(model: Model, gap: Gap, options: InfillOptions = {}): Promise<Generation> {
+  const { order, ...rest } = options;
+  const prompt = await infillingPrompt(model, gap, options);
+  return await generateText(model, prompt, { maxTokens: defaultMaxTokens, ...rest });
 }
 
 function infillingTokenizer({ tokenizer }: Model): Tokenizer {

@@ -31,11 +31,19 @@ test("the prompt: prefix, suffix, middle; far ends are left out where the contex
   const bos = tokenizer.bosId === undefined ? [] : [tokenizer.bosId];
   const ids = async (text: string) => [...(await tokenizer.encode(text, { literal: true }))];
   assert.deepEqual(
-    [...(await infillingPrompt(model, { prefix: "ab", suffix: "cd" }, 4))],
+    [...(await infillingPrompt(model, { prefix: "ab", suffix: "cd" }, { maxTokens: 4 }))],
     [...bos, prefix, ...(await ids("ab")), suffix, ...(await ids("cd")), middle],
   );
+  assert.deepEqual(
+    [...(await infillingPrompt(model, { prefix: "ab", suffix: "cd" }, { maxTokens: 4, order: "spm" }))],
+    [...bos, prefix, suffix, ...(await ids("cd")), middle, ...(await ids("ab"))],
+  );
   const room = 24 - 4 - 3 - bos.length;
-  const cut = await infillingPrompt(model, { prefix: "abcdefgh".repeat(5), suffix: "hgfedcba".repeat(5) }, 4);
+  const cut = await infillingPrompt(
+    model,
+    { prefix: "abcdefgh".repeat(5), suffix: "hgfedcba".repeat(5) },
+    { maxTokens: 4 },
+  );
   const half = Math.floor(room / 2);
   assert.deepEqual(
     [...cut],
@@ -48,11 +56,11 @@ test("the prompt: prefix, suffix, middle; far ends are left out where the contex
       middle,
     ],
   );
-  const lopsided = await infillingPrompt(model, { prefix: "abcdefgh".repeat(5), suffix: "h" }, 4);
+  const lopsided = await infillingPrompt(model, { prefix: "abcdefgh".repeat(5), suffix: "h" }, { maxTokens: 4 });
   assert.equal(lopsided.length, 20);
   assert.deepEqual([...lopsided].slice(-3), [suffix, ...(await ids("h")), middle]);
   // a text cannot forge a token
-  const forged = await infillingPrompt(model, { prefix: "<fim_prefix>", suffix: "" }, 4);
+  const forged = await infillingPrompt(model, { prefix: "<fim_prefix>", suffix: "" }, { maxTokens: 4 });
   assert.equal(forged.filter((id) => id === prefix).length, 1);
   const result = await infill(model, { prefix: "a", suffix: "b" }, { backend, temperature: 0, maxTokens: 3 });
   assert.ok(result.tokens.length <= 3);
@@ -73,16 +81,21 @@ test("exact match counts what the model itself writes into a gap", async () => {
   const results = await evaluate(model, [task], { backend, batchSize: 2 });
   assert.deepEqual(
     results.map(({ metric, count }) => [metric, count]),
-    ["exact-match", "bits-per-byte", "exact-match-left", "bits-per-byte-left"].map((metric) => [metric, 3]),
+    ["", "-spm", "-left"].flatMap((way) => [`exact-match${way}`, `bits-per-byte${way}`]).map((metric) => [metric, 3]),
   );
-  const [both, bits] = results;
+  const [both, bits, , spmBits] = results;
   const first = items[0] as (typeof items)[number];
-  const prompt = [...(await infillingPrompt(model, first, 12))];
-  const ids = [...prompt, ...((await model.tokenizer?.encode(first.middle, { literal: true })) ?? [])];
-  const logprobs = (await logprobsByHand(model, ids)).slice(prompt.length - 1);
-  const expected = -logprobs.reduce((total, logprob) => total + logprob, 0) / Math.LN2;
-  assert.ok(Math.abs((bits?.items[0]?.amount ?? 0) - expected) < 1e-4);
-  assert.equal(bits?.items[0]?.weight, 8);
+  for (const [order, measured] of [
+    ["psm", bits],
+    ["spm", spmBits],
+  ] as const) {
+    const prompt = [...(await infillingPrompt(model, first, { maxTokens: 12, order }))];
+    const ids = [...prompt, ...((await model.tokenizer?.encode(first.middle, { literal: true })) ?? [])];
+    const logprobs = (await logprobsByHand(model, ids)).slice(prompt.length - 1);
+    const expected = -logprobs.reduce((total, logprob) => total + logprob, 0) / Math.LN2;
+    assert.ok(Math.abs((measured?.items[0]?.amount ?? 0) - expected) < 1e-4, order);
+    assert.equal(measured?.items[0]?.weight, 8);
+  }
   for (const [i, { amount }] of (both?.items ?? []).entries()) {
     const said = written[i]?.text.trim() ?? "";
     // an answer cut short by the limit of tokens there may go on here

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
 import { explainReadError, PlinthError } from "../../base/index.ts";
 import { quantizedFormats } from "../../engine/index.ts";
-import { type Generation, generate, infillingPrompt } from "../../generate/index.ts";
+import { type Generation, generate, infillingOrders, infillingPrompt } from "../../generate/index.ts";
 import type { Command, CommandArgs } from "../command.ts";
 import { openModel } from "../open-model.ts";
 import { readModelPrecision } from "../precision-flag.ts";
@@ -17,6 +17,11 @@ export const command: Command = {
     prompt: { type: "string", summary: "text to continue" },
     "prompt-file": { type: "string", summary: "file with the text to continue (default: standard input)" },
     suffix: { type: "string", summary: "text that comes after: the model fills in between prompt and suffix" },
+    "fim-order": {
+      type: "string",
+      choices: infillingOrders,
+      summary: "with --suffix: what comes first in the prompt, prefix or suffix (default psm; spm where trained on it)",
+    },
     ...samplingOptions,
     quantize: {
       type: "string",
@@ -34,8 +39,15 @@ export const command: Command = {
     const precision = await readModelPrecision(args, io);
     const options = { ...readSampling(args), precision, logprobs, signal: io.signal };
     const suffix = args.string("suffix");
+    const fimOrder = args.string("fim-order");
+    if (fimOrder !== undefined && suffix === undefined) {
+      throw new PlinthError("--fim-order without --suffix", "give the text that comes after the gap as --suffix TEXT");
+    }
+    const order = infillingOrders.find((name) => name === fimOrder);
     const input =
-      suffix === undefined ? prompt : await infillingPrompt(model, { prefix: prompt, suffix }, options.maxTokens);
+      suffix === undefined
+        ? prompt
+        : await infillingPrompt(model, { prefix: prompt, suffix }, { maxTokens: options.maxTokens, order });
     let result: Generation | undefined;
     for await (const event of generate(model, [input], options)) {
       if (result === undefined && event.type === "token") io.write(event.text);

@@ -2,6 +2,7 @@ import { infillingTokens } from "../../data/index.ts";
 import {
   encodePrompts,
   generateAll,
+  type InfillingOrder,
   ignoreTarget,
   infillingPrompt,
   promptRoom,
@@ -19,8 +20,9 @@ const spareTokens = 8;
 
 /**
  * `exact-match`: share of gaps that are filled with exactly what was there, but for white space around it, greedily; an
- * answer of one line ends with the line, and that of a task with `extract` is the first match of it. `bits-per-byte`: of what was there. Both from both sides, where the tokenizer has
- * the tokens for it, and as `...-left` from what is before the gap alone, as any model can.
+ * answer of one line ends with the line, and that of a task with `extract` is the first match of it. `bits-per-byte`: of
+ * what was there. Both from both sides, where the tokenizer has the tokens for it, in the order PSM and as `...-spm` in the
+ * order SPM, and as `...-left` from what is before the gap alone, as any model can.
  */
 export async function measureInfilling(
   { task, items }: PreparedTask<InfillTask>,
@@ -41,10 +43,11 @@ export async function measureInfilling(
         items.map(({ prefix }) => prefix),
       )
     ).map((ids) => ids.slice(-room));
-  const fromBoth = () => Promise.all(items.map((item) => infillingPrompt(model, item, maxTokens)));
+  const fromBoth = (order: InfillingOrder) => () =>
+    Promise.all(items.map((item) => infillingPrompt(model, item, { maxTokens, order })));
   const hasTokens = infillingTokens(tokenizer) !== undefined;
   const ways = hasTokens
-    ? ([["", fromBoth] as const, ["-left", fromLeft] as const] as const)
+    ? ([["", fromBoth("psm")] as const, ["-spm", fromBoth("spm")] as const, ["-left", fromLeft] as const] as const)
     : [["-left", fromLeft] as const];
   const notes = hasTokens ? [] : ["the tokenizer has no tokens for filling in: only what is before a gap was used"];
   const measurements: Measurement[] = [];
